@@ -1,0 +1,1 @@
+"""The catalog: an index that buckets can rebuild."""

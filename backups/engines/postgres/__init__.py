@@ -1,0 +1,1 @@
+"""PostgreSQL, through its own client tools."""

@@ -1,0 +1,1 @@
+"""Format v1: age, segments and manifests. FORMAT.md is the specification."""

@@ -1,0 +1,215 @@
+"""The ports: what the use cases ask of the world. Adapters satisfy them by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from backups.model import (
+    Backup,
+    Capabilities,
+    Fingerprint,
+    ObjectInfo,
+    Operation,
+    Policy,
+    Preflight,
+    Receipt,
+    RestoreOptions,
+    Run,
+    Snapshot,
+    Source,
+)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (what is being done, amount so far, total or None); amounts are bytes."""
+
+Blocks = Iterator[bytes]
+"""A stream, in pieces of any size. Being exhausted means that its source ended well:
+whatever ended badly raises instead."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Entropy(Protocol):
+    def bytes(self, count: int) -> bytes:
+        """`count` bytes fit for keys."""
+
+
+class Body(Protocol):
+    """An object's bytes as they arrive."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes, all when negative; empty at the end.
+
+        Raises StoreUnavailable when the stream is cut short of its length."""
+
+    def close(self) -> None:
+        """Let go of the connection; may be called twice."""
+
+
+class ObjectStore(Protocol):
+    """One bucket below one prefix. Keys are relative to it and use `/`.
+
+    Every call may raise StoreUnavailable, StoreDenied and BucketMissing; no other
+    exception but those named here leaves an adapter.
+    """
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        sha256: bytes | None = None,
+        retain_until: datetime | None = None,
+    ) -> Receipt:
+        """Store whole bytes under a new key; the store checks the digest it is given.
+
+        Raises ObjectExists when the key is taken (nothing is overwritten),
+        TransferDamaged when the store saw other bytes, CapabilityMissing when
+        `retain_until` is asked of a store that has no locks.
+        """
+
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        version_id: str | None = None,
+    ) -> Body:
+        """Read bytes `[start, start + length)`, clipped to the object's end.
+
+        Raises ObjectMissing."""
+
+    def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """Raises ObjectMissing."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix`, by key; the newest version only."""
+
+    def delete(self, key: str, *, version_id: str | None = None) -> None:
+        """Remove it; missing is fine. Raises ObjectLocked."""
+
+    def extend_retention(
+        self, key: str, until: datetime, *, version_id: str | None = None
+    ) -> None:
+        """Lock to a later instant; an earlier one changes nothing.
+
+        Raises ObjectMissing, CapabilityMissing."""
+
+    def capabilities(self) -> Capabilities:
+        """What this store does; no call to the network."""
+
+    def close(self) -> None:
+        """Let go of connections; may be called twice."""
+
+
+class Dump(Protocol):
+    """One consistent copy of a database being read."""
+
+    snapshot: Snapshot
+    preflight: Preflight
+
+    def artifacts(self) -> Iterator[tuple[str, Blocks]]:
+        """Name and stream of each artifact; a stream is read to its end before the next.
+
+        A stream ends only after its process exited 0 and its end was checked; else it
+        raises DumpFailed, Unreachable or AccessDenied."""
+
+    def finish(self) -> Fingerprint:
+        """What the snapshot contained. Raises DumpFailed unless every stream ended well."""
+
+
+class Restoration(Protocol):
+    """A copy being made beside its target; leaving the context unpublished removes it."""
+
+    def load(self, artifact: Callable[[str], Blocks], progress: Progress) -> tuple[str, ...]:
+        """Write all artifacts; returns what was done differently from the source, in words.
+
+        Raises RestoreFailed, EnvironmentLacks."""
+
+    def fingerprint(self) -> Fingerprint:
+        """What the copy contains now."""
+
+    def publish(self) -> None:
+        """Give the copy its final name. Raises TargetRefused when that is taken by now."""
+
+
+class Engine(Protocol):
+    """One kind of database server. Raises EngineError's kinds only."""
+
+    def preflight(self, source: Source) -> Preflight:
+        """Look before reading: versions, rights, size. Raises what would stop a dump."""
+
+    def dump(self, source: Source) -> AbstractContextManager[Dump]:
+        """Open one consistent snapshot; leaving the context ends every process."""
+
+    def fingerprint(self, source: Source) -> Fingerprint:
+        """What the database contains now, by the same rules as a dump's."""
+
+    def restore(
+        self, target: Source, options: RestoreOptions
+    ) -> AbstractContextManager[Restoration]:
+        """Prepare a copy beside `target`. Raises TargetRefused when it is not empty."""
+
+
+class Catalog(Protocol):
+    """Queryable index. Never the authority on whether a backup exists.
+
+    Raises CatalogError; NotFound where one thing is asked for and is not there."""
+
+    def save_policy(self, policy: Policy) -> Policy:
+        """Make it the database's newest version if it differs; returns what is in force."""
+
+    def policy(self, database: str, version: int | None = None) -> Policy:
+        """The newest version, or a given one."""
+
+    def policies(self) -> list[Policy]:
+        """The newest of every database, by customer and database."""
+
+    def start_run(self, run: Run) -> None: ...
+
+    def prepare_run(self, run_id: str, envelope: bytes) -> None:
+        """All segments are stored; the manifest is about to be put."""
+
+    def commit_run(self, backup: Backup, ended_at: datetime) -> None:
+        """In one transaction: the run is committed and the backup is listed."""
+
+    def end_run(self, run_id: str, state: str, ended_at: datetime, error: str) -> None:
+        """The run is over without a backup: failed or interrupted."""
+
+    def unfinished_runs(self, database: str) -> list[Run]:
+        """Those in state running or prepared, oldest first."""
+
+    def runs(self, database: str | None = None, limit: int = 50) -> list[Run]:
+        """Newest first."""
+
+    def add_backup(self, backup: Backup) -> bool:
+        """List a backup found in a bucket; False when it was listed already."""
+
+    def backup(self, backup_id: str) -> Backup: ...
+
+    def backups(self, database: str | None = None) -> list[Backup]:
+        """Newest first."""
+
+    def start_operation(self, operation: Operation) -> None: ...
+
+    def end_operation(
+        self, operation_id: str, state: str, ended_at: datetime, error: str | None
+    ) -> None: ...
+
+    def operations(self, database: str | None = None, limit: int = 50) -> list[Operation]:
+        """Newest first."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The clouds: object stores behind one port."""
