@@ -1,0 +1,190 @@
+"""Fixtures that lead to the local cloud, and the rule that nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from backups.entropy import SystemEntropy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+HERE = Path(__file__).parent
+
+DECLARED_SKIPS = frozenset(
+    {
+        "the public sample databases are not at hand",  # they are not part of the project
+    }
+)
+"""The only reasons for which a test may be skipped; any other skip is a failure."""
+
+MakeDatabase = Callable[..., str]
+MakeBucket = Callable[[], str]
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+# --- what runs ------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="run exhaustive tests and the benchmark too"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if is_full(item)]
+    items[:] = [item for item in items if not is_full(item)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def is_full(item: pytest.Item) -> bool:
+    return item.get_closest_marker("full") is not None or HERE / "bench" in item.path.parents
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return refuse_skip((yield))
+
+
+def refuse_skip(report: Report) -> Report:
+    """Turn a skip that nobody declared into a failure."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        longrepr: Any = report.longrepr
+        reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+        if reason.removeprefix("Skipped: ") not in DECLARED_SKIPS:
+            report.outcome = "failed"
+            report.longrepr = f"skipped for a reason that is not declared: {reason}"
+    return report
+
+
+# --- the local cloud ------------------------------------------------------------------
+
+
+def from_cloud(variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.fail(
+            f'{variable} is not set: run localstack/test, or eval "$(localstack/up)" first',
+            pytrace=False,
+        )
+    return value
+
+
+@pytest.fixture(scope="session")
+def pg15_url() -> str:
+    """Superuser's libpq URL of a PostgreSQL 15 server, the distribution's."""
+    return from_cloud("BACKUPS_TEST_PG_15")
+
+
+@pytest.fixture(scope="session")
+def pg16_url() -> str:
+    return from_cloud("BACKUPS_TEST_PG_16")
+
+
+@pytest.fixture(scope="session")
+def pg18_url() -> str:
+    return from_cloud("BACKUPS_TEST_PG_18")
+
+
+@pytest.fixture
+def make_database() -> Iterator[MakeDatabase]:
+    """`make_database(server_url, name=None, sql="")`: URL of a new database, dropped after."""
+    import psycopg
+    from psycopg import sql as quoted
+
+    made: list[tuple[str, str]] = []
+
+    def run(url: str, *statements: Any) -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def make(server_url: str, name: str | None = None, sql: str = "") -> str:
+        name = name or unique("test_")
+        run(server_url, quoted.SQL("CREATE DATABASE {}").format(quoted.Identifier(name)))
+        made.append((server_url, name))
+        url = database_url(server_url, name)
+        if sql:
+            run(url, sql)
+        return url
+
+    yield make
+    for server_url, name in reversed(made):
+        drop = quoted.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        run(server_url, drop.format(quoted.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> str:
+    """URL of a real S3 protocol endpoint; credentials are in the environment, AWS_*."""
+    return from_cloud("BACKUPS_TEST_S3_ENDPOINT")
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Iterator[S3Client]:
+    """The SDK's own client, to look at what lies in a bucket or to spoil it."""
+    import boto3
+    from botocore.config import Config
+
+    path_style = Config(s3={"addressing_style": "path"})
+    client = boto3.client("s3", endpoint_url=s3_endpoint, config=path_style)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def make_bucket(s3_client: S3Client) -> MakeBucket:
+    """`make_bucket()`: the name of a new, empty bucket."""
+
+    def make() -> str:
+        name = unique("test-")
+        s3_client.create_bucket(Bucket=name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def bucket(make_bucket: MakeBucket) -> str:
+    """The name of a new, empty bucket."""
+    return make_bucket()
+
+
+@pytest.fixture(scope="session")
+def age_vectors() -> Path:
+    """The folder of the C2SP CCTV age vectors, one file each."""
+    return Path(from_cloud("BACKUPS_TEST_CCTV_AGE"))
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """The folder of Sakila and Chinook as SQL."""
+    folder = os.environ.get("BACKUPS_TEST_DATA")
+    if not folder:
+        pytest.skip("the public sample databases are not at hand")
+    return Path(folder)
+
+
+def unique(prefix: str) -> str:
+    return prefix + SystemEntropy().bytes(6).hex()
+
+
+def database_url(server_url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlsplit(server_url)._replace(path="/" + quote(name, safe="")).geturl()
