@@ -1,0 +1,341 @@
+"""Amazon S3 and every store that speaks its protocol.
+
+Objects are put whole with `If-None-Match: *` and `x-amz-checksum-sha256` (Amazon S3 API
+Reference, PutObject): the store refuses a taken key and bytes that differ from the digest.
+Credentials are those of boto3's own chain: environment, profile, or the machine's role.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from backups.errors import (
+    BucketMissing,
+    CapabilityMissing,
+    ConfigError,
+    ObjectMissing,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+    TransferDamaged,
+)
+from backups.model import Capabilities, ObjectInfo, Receipt
+from backups.ports import Body
+from providers.keys import check_key, check_prefix
+from providers.s3_errors import translate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_SDK_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """Where a bucket is and what it does; nothing secret."""
+
+    bucket: str
+    prefix: str = ""
+    """Without slashes at its ends; may be empty."""
+    endpoint: str | None = None
+    """An S3-compatible server's URL; None is Amazon's own."""
+    region: str | None = None
+    owner: str | None = None
+    """Account id that must own the bucket; asked of the store with every call."""
+    profile: str | None = None
+    versions: bool = False
+    """The bucket keeps versions."""
+    lock: Literal["governance", "compliance"] | None = None
+    """Mode of the locks to set; the bucket has object lock (and so versions)."""
+    connect_timeout: float = 10.0
+    """Seconds."""
+    read_timeout: float = 60.0
+    """Seconds without a byte in either direction."""
+    connections: int = 16
+    """Calls in flight at once."""
+    page: int = 1000
+    """Keys per listing call."""
+
+
+def connect(options: S3Options) -> S3Store:
+    """Make a store; no call to the network. Raises ConfigError for an unknown profile."""
+    try:
+        session = boto3.session.Session(profile_name=options.profile)
+        region = options.region or session.region_name or "us-east-1"
+        client = session.client(
+            "s3",
+            region_name=region,
+            endpoint_url=options.endpoint,
+            config=_config(options),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"no S3 client for {options.bucket}: {error}") from error
+    return S3Store(client, options)
+
+
+def _config(options: S3Options) -> Config:
+    plain_http = (options.endpoint or "https:").startswith("http:")
+    return Config(
+        # retry.py retries: it knows what a lost reply to a create-only put means.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        max_pool_connections=options.connections,
+        # We give our own SHA-256; the SDK's extra CRC trailers cost time and many
+        # compatible stores refuse them. What is read is checked against the manifest.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        # The URL says where backups go; an environment variable must not redirect them.
+        ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # not in the stubs
+        s3={
+            "addressing_style": "path" if options.endpoint else "auto",
+            # Under TLS the checksum header is signed and covers the bytes already.
+            "payload_signing_enabled": plain_http,
+        },
+    )
+
+
+class S3Store:
+    """Adapter of `ports.ObjectStore`; safe to share between threads."""
+
+    def __init__(self, client: S3Client, options: S3Options) -> None:
+        self._client = client
+        self._options = options
+        self._above = f"{options.prefix}/" if options.prefix else ""
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        sha256: bytes | None = None,
+        retain_until: datetime | None = None,
+    ) -> Receipt:
+        """See `ports.ObjectStore.put`."""
+        digest = sha256 or hashlib.sha256(data).digest()
+        arguments: dict[str, Any] = {}
+        if retain_until is not None:
+            arguments["ObjectLockMode"] = self._lock_mode()
+            arguments["ObjectLockRetainUntilDate"] = retain_until
+        answer = self._call(
+            "put_object",
+            key,
+            Body=data,
+            ContentLength=len(data),
+            ContentType="application/octet-stream",
+            IfNoneMatch="*",
+            ChecksumSHA256=base64.b64encode(digest).decode(),
+            **arguments,
+        )
+        checksum = _checksum(answer)
+        if checksum and checksum != f"sha256:{digest.hex()}":
+            raise TransferDamaged(f"{key}: the store received other bytes than were sent")
+        return Receipt(key, len(data), checksum, _version(answer))
+
+    def open(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        version_id: str | None = None,
+    ) -> Body:
+        """See `ports.ObjectStore.open`."""
+        if length == 0:  # HTTP has no empty range
+            self.stat(key, version_id=version_id)
+            return BytesIO()
+        arguments = _versioned(version_id)
+        if start or length is not None:
+            end = "" if length is None else start + length - 1
+            arguments["Range"] = f"bytes={start}-{end}"
+        try:
+            answer = self._call("get_object", key, **arguments)
+        except _BeyondEnd:
+            return BytesIO()
+        if "Range" in arguments and not answer.get("ContentRange", "").startswith(
+            f"bytes {start}-"
+        ):
+            answer["Body"].close()
+            raise CapabilityMissing("the store does not answer ranged reads")
+        return _S3Body(answer["Body"], self._name(key))
+
+    def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
+        """See `ports.ObjectStore.stat`."""
+        answer = self._head(key, version_id)
+        return ObjectInfo(
+            key,
+            answer["ContentLength"],
+            answer["LastModified"],
+            _version(answer),
+            _checksum(answer),
+            answer.get("ObjectLockRetainUntilDate"),
+        )
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ports.ObjectStore.list`."""
+        versions = self.capabilities().versions
+        arguments: dict[str, Any] = {
+            "Prefix": self._above + check_prefix(prefix),
+            "MaxKeys": self._options.page,
+        }
+        while True:
+            page = self._call(
+                "list_object_versions" if versions else "list_objects_v2", None, **arguments
+            )
+            for entry in page.get("Versions" if versions else "Contents", ()):
+                if entry.get("IsLatest", True):
+                    yield ObjectInfo(
+                        entry["Key"].removeprefix(self._above),
+                        entry["Size"],
+                        entry["LastModified"],
+                        _version(entry),
+                    )
+            if not page.get("IsTruncated"):
+                return
+            if versions:
+                arguments["KeyMarker"] = page["NextKeyMarker"]
+                arguments["VersionIdMarker"] = page["NextVersionIdMarker"]
+            else:
+                arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+    def delete(self, key: str, *, version_id: str | None = None) -> None:
+        """See `ports.ObjectStore.delete`."""
+        try:
+            self._call("delete_object", key, **_versioned(version_id))
+        except ObjectMissing:  # Amazon answers 204, others 404
+            return
+
+    def extend_retention(
+        self, key: str, until: datetime, *, version_id: str | None = None
+    ) -> None:
+        """See `ports.ObjectStore.extend_retention`."""
+        mode = self._lock_mode()
+        now = self._head(key, version_id)
+        held = now.get("ObjectLockRetainUntilDate")
+        if held is not None and held >= until:
+            return
+        self._call(
+            "put_object_retention",
+            key,
+            # A lock's mode is never weakened: S3 refuses that, and we do not ask.
+            Retention={"Mode": now.get("ObjectLockMode", mode), "RetainUntilDate": until},
+            **_versioned(version_id),
+        )
+
+    def capabilities(self) -> Capabilities:
+        """As the store's URL declares them; `backups store check` proves them."""
+        lock = self._options.lock is not None
+        return Capabilities("sha256", versions=lock or self._options.versions, retention=lock)
+
+    def close(self) -> None:
+        """See `ports.ObjectStore.close`."""
+        self._client.close()
+
+    # --- one way to the network -------------------------------------------------------
+
+    def _call(self, operation: str, key: str | None, **arguments: Any) -> dict[str, Any]:
+        arguments["Bucket"] = self._options.bucket
+        if key is not None:
+            arguments["Key"] = self._above + check_key(key)
+        if self._options.owner:
+            arguments["ExpectedBucketOwner"] = self._options.owner
+        try:
+            answer: dict[str, Any] = getattr(self._client, operation)(**arguments)
+        except _SDK_ERRORS as error:
+            if _code(error) in ("InvalidRange", "416"):
+                raise _BeyondEnd("the range starts beyond the object's end") from error
+            raise self._explain(
+                translate(error, f"{operation} {self._name(key)}"), _code(error)
+            ) from error
+        return answer
+
+    def _head(self, key: str, version_id: str | None) -> dict[str, Any]:
+        return self._call("head_object", key, ChecksumMode="ENABLED", **_versioned(version_id))
+
+    def _explain(self, error: StoreError, code: str) -> StoreError:
+        """Ask once more where an answer can mean two things; S3 says too little then."""
+        bucket, owner = self._options.bucket, self._options.owner
+        if isinstance(error, ObjectMissing) and code == "404" and self._probe() == "404":
+            return BucketMissing(f"there is no bucket {bucket}")
+        if isinstance(error, StoreDenied) and owner and code in ("AccessDenied", "403"):
+            if self._probe() == "":
+                return BucketMissing(f"the bucket {bucket} does not belong to {owner}")
+            error.hint = f"The role may not do this, or {bucket} does not belong to {owner}."
+        return error
+
+    def _probe(self) -> str:
+        """HEAD on the bucket, whoever owns it: empty when it answers, else the code."""
+        try:
+            self._client.head_bucket(Bucket=self._options.bucket)
+        except _SDK_ERRORS as error:
+            return _code(error) or "unknown"
+        return ""
+
+    def _name(self, key: str | None) -> str:
+        return f"s3://{self._options.bucket}/{self._above}{key or ''}"
+
+    def _lock_mode(self) -> str:
+        if self._options.lock is None:
+            raise CapabilityMissing(
+                f"the bucket {self._options.bucket} is not declared to have object lock",
+                hint="If it has, say so in the store URL: ?lock=governance or compliance.",
+            )
+        return self._options.lock.upper()
+
+
+class _BeyondEnd(StoreError):
+    """A range that starts after the last byte; never leaves this module."""
+
+
+class _S3Body:
+    """`ports.Body` over the HTTP answer."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data: bytes = self._stream.read(None if size < 0 else size)
+        except BotoCoreError as error:
+            raise translate(error, f"reading {self._name}") from error
+        except OSError as error:  # a reset below urllib3
+            raise StoreUnavailable(f"reading {self._name}: {error.strerror}") from error
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _versioned(version_id: str | None) -> dict[str, Any]:
+    return {} if version_id is None else {"VersionId": version_id}
+
+
+def _version(answer: dict[str, Any]) -> str | None:
+    version: str | None = answer.get("VersionId")
+    return None if version == "null" else version
+
+
+def _checksum(answer: dict[str, Any]) -> str:
+    """`sha256:<hex>` of a whole object; S3 says it in base64, with `-n` for n parts."""
+    encoded: str = answer.get("ChecksumSHA256", "")
+    if not encoded or "-" in encoded:
+        return ""
+    return f"sha256:{base64.b64decode(encoded).hex()}"
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return ""
