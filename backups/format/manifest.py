@@ -89,11 +89,13 @@ def sign(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
     return envelope
 
 
-def verify(envelope: bytes, keys: Iterable[Ed25519PublicKey]) -> Manifest:
+def verify(
+    envelope: bytes, keys: Iterable[Ed25519PublicKey], *, at: str | None = None
+) -> Manifest:
     """The manifest, if one of `keys` signed these bytes and it keeps every rule.
 
+    `at` is the key under which it was found: a manifest that somebody moved is refused.
     Raises Damaged, BadSignature, or UnknownFormat when it is signed but of another version.
-    Whose backup it is, the caller must still compare with what was asked for.
     """
     payload_type, payload = dsse.unseal(envelope, keys)
     if payload_type != PAYLOAD_TYPE:
@@ -110,6 +112,8 @@ def verify(envelope: bytes, keys: Iterable[Ed25519PublicKey]) -> Manifest:
         raise Damaged("the manifest is not canonical JSON of the fields of version 1")
     for broken in _broken_rules(manifest):
         raise Damaged(f"the manifest breaks a rule: {broken}")
+    if at not in (None, manifest_key(manifest.database, manifest.backup)):
+        raise Damaged(f"the manifest at {at} is of another backup")
     return manifest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from backups.errors import BadSignature, ConfigError, Damaged, UnknownFormat, UsageError
 from backups.format import canonical, dsse
+from backups.format import manifest as manifest_module
 from backups.format.manifest import (
     PAYLOAD_TYPE,
     context,
@@ -317,6 +319,21 @@ def test_a_bad_segment_is_neither_written_nor_read(bad: Segment) -> None:
 def test_a_broken_rule_is_neither_written_nor_read(bad: dict[str, object]) -> None:
     with pytest.raises(Damaged):
         sign(replace(MANIFEST, **bad), KEY)  # type: ignore[arg-type]
+
+
+def test_a_manifest_that_was_moved_is_refused() -> None:
+    envelope = sign(MANIFEST, KEY)
+    verify(envelope, [KEY.public_key()], at="v1/acme-main/b-2/manifest.dsse.json")
+    for key in ("v1/acme-main/b-3/manifest.dsse.json", "v1/other/b-2/manifest.dsse.json"):
+        with pytest.raises(Damaged, match="another backup"):
+            verify(envelope, [KEY.public_key()], at=key)
+
+
+def test_format_md_names_every_field_and_the_type() -> None:
+    text = (Path(manifest_module.__file__).parent / "FORMAT.md").read_text()
+    fields = {*payload_of(sign(MANIFEST, KEY)), *(f.name for f in dataclass_fields(Segment))}
+    assert {name for name in fields if f"`{name}`" not in text} == set()
+    assert f"%s %d ' {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} " in text
 
 
 def test_the_context_of_a_segment_follows_from_the_manifest() -> None:
