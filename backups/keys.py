@@ -1,0 +1,96 @@
+"""The keys of a home: made once, each loaded by who needs it and nobody else.
+
+Taking a backup calls `load_signing_key` and `load_restore_recipient`, which open no file
+that decrypts; only restoring calls `load_identities`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from backups.errors import ConfigError
+from backups.format.age import Identity, Recipient, parse_identities
+from backups.ports import Entropy
+from backups.private import WRITABLE, read_private, write_private
+
+if TYPE_CHECKING:
+    from backups.settings import Home
+
+
+def create_keys(home: Home, entropy: Entropy) -> None:
+    """Make a home's keys; none of its files may exist. Raises ConfigError.
+
+    Secret files are 0600: the signing key as PKCS #8 PEM, the identity as `age-keygen`
+    writes it. The public halves lie beside them, 0644, to be handed out.
+    """
+    signing = Ed25519PrivateKey.from_private_bytes(entropy.bytes(32))
+    private = signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_private(home.signing_key, private)
+    write_private(home.verify_key, public, mode=0o644)
+
+    identity = Identity.generate(entropy)
+    text = (
+        "# bloomneo-backups: the restore agent's age identity. It opens backups: keep it safe.\n"
+        f"# public key: {identity.recipient}\n"
+        f"{identity.reveal()}\n"
+    )
+    write_private(home.restore_identity, text.encode())
+    write_private(home.restore_recipient, f"{identity.recipient}\n".encode(), mode=0o644)
+
+
+def load_signing_key(home: Home) -> Ed25519PrivateKey:
+    """What manifests are signed with. Raises ConfigError."""
+    what = "the signing key"
+    pem = read_private(home.signing_key, what).encode()
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigError(f"{what} {home.signing_key} is not a PEM private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError(f"{what} {home.signing_key} is not an Ed25519 key")
+    return key
+
+
+def load_verify_keys(home: Home) -> tuple[Ed25519PublicKey, ...]:
+    """The keys whose manifests this home believes. Raises ConfigError."""
+    return (load_verify_key(home.verify_key),)
+
+
+def load_verify_key(path: Path) -> Ed25519PublicKey:
+    """The trust anchor that a customer was handed. Raises ConfigError."""
+    what = "the verify key"
+    pem = read_private(path, what, refused=WRITABLE).encode()
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(f"{what} {path} is not a PEM public key") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConfigError(f"{what} {path} is not an Ed25519 key")
+    return key
+
+
+def load_restore_recipient(home: Home) -> Recipient:
+    """The restore agent's public half, which every backup is encrypted to too."""
+    what = "the restore agent's recipient"
+    return Recipient.parse(read_private(home.restore_recipient, what, refused=WRITABLE))
+
+
+def load_identities(path: Path) -> tuple[Identity, ...]:
+    """Every identity of a file as `age-keygen` writes it. Raises ConfigError."""
+    return parse_identities(read_private(path, "the identity file"))

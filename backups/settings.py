@@ -1,0 +1,103 @@
+"""The home: one directory with settings, catalog and keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from backups.errors import ConfigError
+from backups.ports import Entropy
+from backups.private import write_private
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where things lie. Nobody but its owner may look inside (0700)."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """An existing home. Raises ConfigError."""
+        home = cls(path.absolute())
+        if not home.settings_file.is_file():
+            raise ConfigError(
+                f"there is no home at {home.path}",
+                hint="Make one with `backups init`, or name another with --home.",
+            )
+        return home
+
+    @property
+    def settings_file(self) -> Path:
+        """Written last: what makes a directory a home."""
+        return self.path / "settings.yaml"
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite file."""
+        return self.path / "catalog.sqlite3"
+
+    @property
+    def locks(self) -> Path:
+        """Directory of advisory locks; made when first needed."""
+        return self.path / "locks"
+
+    @property
+    def keys(self) -> Path:
+        """Directory of the four key files."""
+        return self.path / "keys"
+
+    @property
+    def signing_key(self) -> Path:
+        """Secret: signs manifests."""
+        return self.keys / "signing.pem"
+
+    @property
+    def verify_key(self) -> Path:
+        """Public: handed to every customer."""
+        return self.keys / "verify.pem"
+
+    @property
+    def restore_identity(self) -> Path:
+        """Secret: opens backups. May be moved elsewhere; taking backups never opens it."""
+        return self.keys / "restore-identity.txt"
+
+    @property
+    def restore_recipient(self) -> Path:
+        """Public: every backup is encrypted to it too."""
+        return self.keys / "restore-recipient.txt"
+
+
+_SETTINGS = """\
+# Settings of bloomneo-backups. Nothing is set: every default holds.
+{}
+"""
+
+
+def init_home(path: Path, entropy: Entropy) -> Home:
+    """Make a home at `path`, which must be missing or an empty directory.
+
+    The catalog is made when it is first opened. Raises ConfigError, and leaves what was
+    there alone.
+    """
+    from backups.keys import create_keys  # noqa: PLC0415  # opening a home needs no crypto
+
+    home = Home(path.absolute())
+    try:
+        home.path.mkdir(mode=0o700, exist_ok=True)
+        found = sorted(entry.name for entry in home.path.iterdir())
+        # The root of a file system that was mounted for this purpose is as good as empty.
+        if found not in ([], ["lost+found"]):
+            whose = "a home is there" if home.settings_file.exists() else "it is not empty"
+            raise ConfigError(
+                f"no home was made at {home.path}: {whose}",
+                hint="Nothing was touched. Name a new directory with --home.",
+            )
+        home.path.chmod(0o700)
+        home.keys.mkdir(mode=0o700)  # of two that start at once, one fails here
+    except OSError as error:
+        raise ConfigError(f"no home was made at {home.path}: {error.strerror}") from error
+    create_keys(home, entropy)
+    write_private(home.settings_file, _SETTINGS.encode())
+    return home
