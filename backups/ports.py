@@ -134,7 +134,9 @@ class Dump(Protocol):
 class Restoration(Protocol):
     """A copy being made beside its target; leaving the context unpublished removes it."""
 
-    def load(self, artifact: Callable[[str], Blocks], progress: Progress) -> tuple[str, ...]:
+    def load(
+        self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
+    ) -> tuple[str, ...]:
         """Write all artifacts; returns what was done differently from the source, in words.
 
         Raises RestoreFailed, EnvironmentLacks."""
@@ -171,6 +173,9 @@ class Catalog(Protocol):
 
     def save_policy(self, policy: Policy) -> Policy:
         """Make it the database's newest version if it differs; returns what is in force."""
+
+    def same_rule(self, known: Policy | None, policy: Policy) -> bool:
+        """Whether saving `policy` over `known` would change nothing."""
 
     def policy(self, database: str, version: int | None = None) -> Policy:
         """The newest version, or a given one."""

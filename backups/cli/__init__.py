@@ -1,1 +1,105 @@
-"""The command line: one file per command."""
+"""The command line: one file per command, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from backups import __version__
+from backups.errors import BackupsError, Cancelled
+
+COMMANDS = {
+    "init": "Make a home: settings, signing key, restore identity, catalog.",
+    "apply": "Declare plans, customers, stores and databases from YAML.",
+    "status": "The fleet at a glance.",
+    "run": "Back up a database now.",
+    "list": "Backups, newest first.",
+    "show": "A backup in words: what is in it, and how stock tools recover it.",
+    "check": "Read every byte of a backup and authenticate it, without restoring.",
+    "restore": "Write a backup into a new database, compared with its fingerprint.",
+    "recover": "Restore with a store, an identity and a verify key alone.",
+    "catalog": "The catalog: rebuild it from a store.",
+    "completion": "Print the shell's completion script.",
+}
+"""Name to one line of help, so that `--help` imports no command. The module is
+`backups.cli.<name>_command`, its click command `command`."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of a first day's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Raises nothing: an unknown name is click's to report."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"backups.cli.{cmd_name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table above, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage; one per kind of error, "
+    "listed in backups/errors.py and in the README.",
+)
+@click.version_option(__version__, prog_name="backups")
+@click.option(
+    "--home",
+    envvar="BACKUPS_HOME",
+    type=click.Path(file_okay=False),
+    help="Where settings, keys and catalog live (or BACKUPS_HOME).",
+)
+@click.pass_context
+def cli(ctx: click.Context, home: str | None) -> None:
+    """Encrypted daily database backups in the customer's own bucket, and back."""
+    ctx.obj = home
+
+
+def main() -> None:
+    """Entry point: runs a command and turns every outcome into words and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Exit code of one call."""
+    try:
+        cli.main(argv, prog_name="backups", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _report(Cancelled("stopped by the keyboard"))
+    except BackupsError as error:
+        return _report(error)
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _report(error: BackupsError) -> int:
+    click.echo(f"error: {error}", err=True)
+    if error.hint:
+        click.echo(f"  what next: {error.hint}", err=True)
+    return error.exit_code
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Cancelled("stopped by SIGTERM")

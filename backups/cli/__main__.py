@@ -1,0 +1,5 @@
+"""`python -m backups.cli`."""
+
+from backups.cli import main
+
+main()

@@ -1,0 +1,125 @@
+"""`backups restore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from backups.cli.home import backups_and_databases, pass_home_path
+from backups.cli.output import as_json, complete, print_json, progress, seconds, size, when
+from backups.model import RestoreOptions, Source
+from backups.run.restore import Restored
+
+
+def instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
+    """ISO 8601; without a zone it is UTC."""
+    if value is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not an instant like 2026-11-23T04:00Z"
+        ) from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def target_source(to: str, password: str | None) -> Source:
+    """Where a person wants the copy. Raises ConfigError when the reference has no value."""
+    from backups.fleet import resolve_password
+
+    return Source(to, resolve_password(password) if password else None)
+
+
+def into_target(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that writes a copy."""
+    for option in (
+        click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64)),
+        click.option(
+            "--password", metavar="REF", help="The target's password: env:NAME or file:PATH."
+        ),
+        click.option(
+            "--to",
+            metavar="TARGET",
+            required=True,
+            help="Where to: the URL of a database that does not exist yet.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def report(done: Restored, to: str, json_: bool) -> None:
+    """What a finished restore says."""
+    if json_:
+        print_json(
+            {
+                "backup_id": done.manifest.backup,
+                "database": done.manifest.database,
+                "state": "done",
+                "target": to,
+                "tables": done.tables,
+                "rows": done.rows,
+                "equal": True,
+                "load_seconds": round(done.load_seconds, 3),
+                "check_seconds": round(done.check_seconds, 3),
+                "notes": list(done.notes),
+            }
+        )
+        return
+    for note in done.notes:
+        click.echo(f"note: {note}")
+    click.echo(
+        f"restored backup {done.manifest.backup} to {to}: {done.tables} tables, "
+        f"{done.rows:,} rows, equal to the fingerprint of its snapshot "
+        f"({seconds(done.load_seconds)} to load, {seconds(done.check_seconds)} to compare)"
+    )
+
+
+@click.command(
+    epilog="Example: backups restore acme-main --at 2026-11-20T12:00Z "
+    "--to postgresql://admin@db/acme_restored"
+)
+@click.argument("backup", shell_complete=complete(backups_and_databases))
+@click.option(
+    "--at", callback=instant, help="The newest backup taken at this instant or before."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@into_target
+@as_json
+@pass_home_path
+def command(
+    home: str,
+    backup: str,
+    at: datetime | None,
+    to: str,
+    password: str | None,
+    jobs: int,
+    dry_run: bool,
+    json_: bool,
+) -> None:
+    """Write BACKUP (an id, or a database's newest) into a new database.
+
+    The copy is made beside its target under another name, compared with the fingerprint that
+    was taken with the dump, and named only when they are equal.
+    """
+    from backups import wiring
+    from backups.run.restore import restore
+
+    target = target_source(to, password)
+    with wiring.opened(home) as app:
+        entry = wiring.choose(app, backup, at)
+        with wiring.restore_ports(app, entry) as ports:
+            manifest = wiring.manifest_of(app, ports.store, entry)
+            if dry_run:
+                click.echo(
+                    f"would read {size(entry.stored_bytes)} of backup {entry.id}, taken "
+                    f"{when(entry.created_at)}, and write {size(entry.plain_bytes)} to {to}"
+                )
+                return
+            with progress(quiet=json_) as show, wiring.operation(app, entry, to):
+                done = restore(ports, manifest, target, RestoreOptions(jobs=jobs), show)
+    report(done, to, json_)

@@ -1,0 +1,41 @@
+"""`backups run`."""
+
+from __future__ import annotations
+
+import click
+
+from backups.cli.home import databases, pass_home_path
+from backups.cli.output import as_json, complete, print_json, progress, seconds, size, when
+
+
+@click.command(epilog="Example: backups run acme-main --json")
+@click.argument("database", shell_complete=complete(databases))
+@as_json
+@pass_home_path
+def command(home: str, database: str, json_: bool) -> None:
+    """Back up DATABASE now, into its customer's store."""
+    from backups import wiring
+    from backups.run.backup import back_up
+
+    with wiring.opened(home) as app:
+        policy = app.catalog.policy(database)
+        with wiring.backup_ports(app, policy) as ports, progress() as show:
+            backup = back_up(ports, policy, wiring.source_of(policy), show)
+    result = {
+        "backup_id": backup.id,
+        "database": backup.database,
+        "state": "committed",
+        "bytes": backup.plain_bytes,
+        "stored_bytes": backup.stored_bytes,
+        "seconds": backup.seconds,
+        "created_at": backup.created_at,
+        "expires_at": backup.expires_at,
+    }
+    if json_:
+        print_json(result)
+        return
+    click.echo(
+        f"backup {backup.id} of {database} is committed: {size(backup.plain_bytes)} dumped, "
+        f"{size(backup.stored_bytes)} stored, {seconds(backup.seconds)}; "
+        f"kept until {when(backup.expires_at)}"
+    )

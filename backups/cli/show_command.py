@@ -1,0 +1,73 @@
+"""`backups show`."""
+
+from __future__ import annotations
+
+import click
+
+from backups.cli.home import backups_and_databases, pass_home_path
+from backups.cli.output import as_json, complete, print_json, print_table, size, when
+from backups.model import TableContent
+
+
+@click.command(epilog="Example: backups show acme-main --contents")
+@click.argument("backup", shell_complete=complete(backups_and_databases))
+@click.option("--contents", is_flag=True, help="Open the fingerprint: tables and rows.")
+@click.option("--recipe", "recipe_only", is_flag=True, help="Print the stock-tool recipe only.")
+@as_json
+@pass_home_path
+def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bool) -> None:
+    """BACKUP (an id, or a database's newest) in words, from its manifest in the store."""
+    from backups import wiring
+    from backups.format.manifest import payload_of
+    from backups.format.recipe import recipe
+    from backups.run.restore import read_fingerprint
+
+    with wiring.opened(home) as app:
+        entry = wiring.choose(app, backup, None)
+        with wiring.reading_store(entry.store_url) as store:
+            manifest = wiring.manifest_of(app, store, entry)
+        lines = "\n".join(recipe(manifest, entry.store_url))
+        tables: tuple[TableContent, ...] = ()
+        if contents:
+            with wiring.restore_ports(app, entry) as ports:
+                tables = read_fingerprint(ports, manifest, lambda *_: None).tables
+    if recipe_only:
+        click.echo(lines)
+        return
+    if json_:
+        document = payload_of(manifest)
+        if contents:
+            document["tables"] = [
+                {"schema": t.schema, "name": t.name, "rows": t.rows, "content": t.content}
+                for t in tables
+            ]
+        print_json(document)
+        return
+    click.echo(f"""backup      {manifest.backup}
+database    {manifest.database} of {manifest.customer} ({manifest.engine})
+snapshot    {when(manifest.snapshot_at)}  at {manifest.position or "-"}
+kept until  {when(manifest.expires_at)}
+server      {manifest.server_version}, dumped by {manifest.tool_version}
+policy      version {manifest.policy_version}
+store       {entry.store_url}
+opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:""")
+    for recipient in manifest.recipients:
+        click.echo(f"            {recipient}")
+    for warning in manifest.warnings:
+        click.echo(f"warning     {warning}")
+    print_table(
+        ["artifact", "objects", "size", "stored"],
+        (
+            [a.name, str(len(a.segments)), size(a.plain_bytes), size(a.stored_bytes)]
+            for a in manifest.artifacts
+        ),
+        "no artifacts",
+    )
+    if contents:
+        print_table(
+            ["schema", "table", "rows", "content hash"],
+            ([t.schema, t.name, f"{t.rows:,}", t.content] for t in tables),
+            "no tables",
+        )
+    click.echo("With the bucket, an identity and stock tools alone:\n")
+    click.echo(lines)

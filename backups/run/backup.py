@@ -1,0 +1,201 @@
+"""Taking a backup: the write order of DESIGN section 4.
+
+run row, segments, exit gate, last segments, prepared, manifest, catalog. FORMAT.md tables
+what a crash after each step leaves; tests kill the process at each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from backups import __version__
+from backups.errors import BackupsError, Damaged, ObjectExists, StoreDenied
+from backups.format import fingerprint as fingerprints
+from backups.format.age import Recipient
+from backups.format.manifest import manifest_key, sign, verify
+from backups.ids import uuid7
+from backups.model import Artifact, Backup, Manifest, Policy, Run, Source
+from backups.ports import Catalog, Clock, Dump, Engine, Entropy, ObjectStore, Progress
+from backups.run.reader import fetch
+from backups.run.writer import ArtifactWriter
+
+CLOCK_DOUBT = timedelta(minutes=5)
+"""A server whose clock is further from ours than this does not date its backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPorts:
+    """What taking a backup needs. Nothing in it can decrypt."""
+
+    catalog: Catalog
+    clock: Clock
+    entropy: Entropy
+    engine: Engine
+    store: ObjectStore
+    signing_key: Ed25519PrivateKey
+    recipients: Sequence[Recipient]
+    """The customer's and the restore agent's."""
+    exclusive: Callable[[str], AbstractContextManager[None]]
+    """Holds a database for one run at a time; raises Busy."""
+
+
+def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progress) -> Backup:
+    """Take one backup now; returns it committed and listed.
+
+    Whatever is raised, the run is recorded as failed and nothing is listed; after the
+    manifest was prepared it stays so, and the next run settles it.
+    """
+    with ports.exclusive(policy.database):
+        settle(ports, policy)
+        started = ports.clock.now()
+        run = Run(
+            id=uuid7(started, ports.entropy.bytes(10)),
+            customer=policy.customer,
+            database=policy.database,
+            policy_version=policy.version,
+            state="running",
+            started_at=started,
+        )
+        ports.catalog.start_run(run)
+        try:
+            manifest = _write(ports, policy, source, run, progress)
+            envelope = sign(manifest, ports.signing_key)
+        except BaseException as error:
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+            ports.catalog.end_run(run.id, state, ports.clock.now(), _in_words(error))
+            raise
+        ports.catalog.prepare_run(run.id, envelope)
+        return _commit(ports, policy, run, envelope, manifest)
+
+
+def settle(ports: BackupPorts, policy: Policy) -> None:
+    """Bring runs that died to an end. Called with the database held, so none is alive.
+
+    A prepared one is carried through: all that its manifest names is stored already.
+    """
+    for run in ports.catalog.unfinished_runs(policy.database):
+        if run.envelope is None:
+            ports.catalog.end_run(
+                run.id, "interrupted", ports.clock.now(), "the process ended during the run"
+            )
+        else:
+            manifest = verify(run.envelope, [ports.signing_key.public_key()])
+            _commit(ports, policy, run, run.envelope, manifest)
+
+
+def _write(
+    ports: BackupPorts, policy: Policy, source: Source, run: Run, progress: Progress
+) -> Manifest:
+    with (
+        ports.engine.dump(source) as dump,
+        ArtifactWriter(
+            ports.store,
+            ports.entropy,
+            ports.recipients,
+            customer=run.customer,
+            database=run.database,
+            backup=run.id,
+            engine=policy.engine,
+        ) as writer,
+    ):
+        artifacts = [writer.write(name, blocks, progress) for name, blocks in dump.artifacts()]
+        fingerprint = fingerprints.write(dump.finish(), ports.entropy.bytes(16))
+        artifacts.append(writer.write("fingerprint", iter([fingerprint]), progress))
+        return _manifest(ports, policy, run, dump, artifacts, fingerprint)
+
+
+def _manifest(
+    ports: BackupPorts,
+    policy: Policy,
+    run: Run,
+    dump: Dump,
+    artifacts: Sequence[Artifact],
+    fingerprint: bytes,
+) -> Manifest:
+    snapshot_at, doubts = _date(dump.snapshot.taken_at, run.started_at, ports.clock.now())
+    earlier = ports.catalog.backups(policy.database)
+    return Manifest(
+        customer=run.customer,
+        database=run.database,
+        backup=run.id,
+        engine=policy.engine,
+        snapshot_at=snapshot_at,
+        position=dump.snapshot.position,
+        expires_at=snapshot_at + timedelta(days=policy.plan.retention_days),
+        policy_version=policy.version,
+        server_version=dump.preflight.server_version,
+        tool_version=dump.preflight.tool_version,
+        program_version=__version__,
+        recipients=tuple(
+            sorted(hashlib.sha256(str(key).encode()).hexdigest() for key in ports.recipients)
+        ),
+        artifacts=tuple(artifacts),
+        fingerprint_sha256=hashlib.sha256(fingerprint).hexdigest(),
+        previous=earlier[0].manifest_sha256 if earlier else None,
+        warnings=(*dump.preflight.warnings, *doubts),
+    )
+
+
+def _date(
+    taken_at: datetime, started_at: datetime, ended_at: datetime
+) -> tuple[datetime, tuple[str, ...]]:
+    """The snapshot's instant by the server's clock, or by ours when that one is off."""
+    if started_at - CLOCK_DOUBT <= taken_at <= ended_at + CLOCK_DOUBT:
+        return taken_at, ()
+    return started_at, ("the server's clock differs from ours by more than 5 minutes",)
+
+
+def _commit(
+    ports: BackupPorts, policy: Policy, run: Run, envelope: bytes, manifest: Manifest
+) -> Backup:
+    key = manifest_key(run.database, run.id)
+    digest = hashlib.sha256(envelope)
+    try:
+        ports.store.put(key, envelope, sha256=digest.digest())
+    except ObjectExists:
+        _require_ours(ports.store, key, envelope)
+    ended = ports.clock.now()
+    backup = as_backup(manifest, policy.store_url, digest.hexdigest())
+    ports.catalog.commit_run(backup, ended)
+    return ports.catalog.backup(backup.id)
+
+
+def _require_ours(store: ObjectStore, key: str, envelope: bytes) -> None:
+    """What lies under the manifest's key must be the very bytes we meant to put.
+
+    A writer that may not read takes it as its own: the key holds 74 random bits, and the
+    put of a process that died before it heard the answer is the one way it can be taken.
+    """
+    try:
+        found = fetch(store, key)
+    except StoreDenied:
+        return
+    if found != envelope:
+        raise Damaged(f"object {key} is not the manifest that this run signed")
+
+
+def as_backup(manifest: Manifest, store_url: str, envelope_sha256: str) -> Backup:
+    """The catalog's entry for a manifest; the same whether just written or found."""
+    return Backup(
+        id=manifest.backup,
+        customer=manifest.customer,
+        database=manifest.database,
+        engine=manifest.engine,
+        created_at=manifest.snapshot_at,
+        expires_at=manifest.expires_at,
+        plain_bytes=sum(artifact.plain_bytes for artifact in manifest.artifacts),
+        stored_bytes=sum(artifact.stored_bytes for artifact in manifest.artifacts),
+        store_url=store_url,
+        manifest_sha256=envelope_sha256,
+    )
+
+
+def _in_words(error: BaseException) -> str:
+    # Only our own errors are known to hold no secret; of others the kind must do.
+    return str(error) if isinstance(error, BackupsError) else type(error).__name__

@@ -1,0 +1,119 @@
+"""Writing a backup's artifacts: cut into segments, put whole, several in flight."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from backups.errors import ObjectExists
+from backups.format.age import Recipient
+from backups.format.manifest import segment_key
+from backups.format.segment import BuiltSegment, SegmentBuilder
+from backups.model import Artifact, Context, Segment
+from backups.ports import Blocks, Entropy, ObjectStore, Progress
+
+PUTTERS = 2
+"""Segments on their way at once; with the one being built they bound the memory."""
+
+COMPRESSORS = 2
+"""Threads that compress beside the one that reads the source."""
+
+ATTEMPTS = 3
+"""Keys tried for one segment; a new backup's keys are taken only by our own lost puts."""
+
+
+class ArtifactWriter:
+    """Writes the artifacts of one backup under keys that count up.
+
+    A context manager: leaving it waits for the puts under way, so that nothing is
+    written after a run has been recorded as over.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        entropy: Entropy,
+        recipients: Sequence[Recipient],
+        *,
+        customer: str,
+        database: str,
+        backup: str,
+        engine: str,
+    ) -> None:
+        self._store = store
+        self._entropy = entropy
+        self._recipients = recipients
+        self._where = (customer, database, backup, engine)
+        self._numbers = itertools.count()
+        self._pool = ThreadPoolExecutor(PUTTERS, thread_name_prefix="put")
+        self._room = threading.BoundedSemaphore(PUTTERS)
+
+    def __enter__(self) -> ArtifactWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def write(self, name: str, blocks: Blocks, progress: Progress) -> Artifact:
+        """Store a stream to its end. The last segment is built only when `blocks` is
+        exhausted, which it is only when its source ended well.
+
+        Raises what `blocks` and the store raise; then the stream has no last segment.
+        """
+        segments: list[Segment] = []
+        pending: deque[Future[Segment]] = deque()
+        builder = self._builder(name, 0)
+        done = 0
+        for block in blocks:
+            if builder.is_full:  # cut late: a full segment may still turn out the last
+                pending.append(self._submit(builder.finish(last=False)))
+                builder = self._builder(name, len(segments) + len(pending))
+            while pending and pending[0].done():  # a failed put ends the run at once
+                segments.append(pending.popleft().result())
+            builder.write(block)
+            done += len(block)
+            progress(f"writing {name}", done, None)
+        segments.extend(put.result() for put in pending)
+        segments.append(self._submit(builder.finish(last=True)).result())
+        return Artifact(name, tuple(segments))
+
+    def _builder(self, name: str, index: int) -> SegmentBuilder:
+        customer, database, backup, engine = self._where
+        context = Context(customer, database, backup, name, index, last=False, engine=engine)
+        return SegmentBuilder(self._recipients, context, self._entropy, threads=COMPRESSORS)
+
+    def _submit(self, built: BuiltSegment) -> Future[Segment]:
+        self._room.acquire()
+        future = self._pool.submit(self._put, built)
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def _put(self, built: BuiltSegment) -> Segment:
+        _, database, backup, _ = self._where
+        for attempt in itertools.count(1):
+            key = segment_key(database, backup, next(self._numbers))
+            try:
+                receipt = self._store.put(key, built.data, sha256=built.sha256)
+            except ObjectExists:
+                # An attempt of ours whose reply was lost, in a store we may not read:
+                # the bytes go under the next number, the earlier object is an orphan.
+                if attempt == ATTEMPTS:
+                    raise
+                continue
+            return Segment(
+                key=key,
+                plain_bytes=built.plain_bytes,
+                stored_bytes=len(built.data),
+                sha256=built.sha256.hex(),
+                version_id=receipt.version_id,
+            )
+        raise AssertionError("the loop ends by returning or raising")
