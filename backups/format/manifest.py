@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -81,7 +82,7 @@ def sign(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
     Raises Damaged when `verify` would refuse it: what cannot be read is never written.
     """
     try:
-        envelope = dsse.seal(_payload(manifest), PAYLOAD_TYPE, key)
+        envelope = dsse.seal(canonical.dumps(payload_of(manifest)), PAYLOAD_TYPE, key)
     except ValueError as error:
         raise Damaged("the manifest holds what canonical JSON cannot") from error
     if verify(envelope, [key.public_key()]) != manifest:
@@ -89,20 +90,19 @@ def sign(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
     return envelope
 
 
-def verify(
-    envelope: bytes, keys: Iterable[Ed25519PublicKey], *, at: str | None = None
-) -> Manifest:
+def verify(envelope: bytes, keys: Iterable[Ed25519PublicKey]) -> Manifest:
     """The manifest, if one of `keys` signed these bytes and it keeps every rule.
 
-    `at` is the key under which it was found: a manifest that somebody moved is refused.
-    Raises Damaged, BadSignature, or UnknownFormat when it is signed but of another version.
+    That it is of the very backup that was asked for, the caller compares: it may have been
+    moved. Raises Damaged, BadSignature, or UnknownFormat when it is signed but of another
+    version.
     """
     payload_type, payload = dsse.unseal(envelope, keys)
     if payload_type != PAYLOAD_TYPE:
         raise UnknownFormat(f"the manifest is of type {payload_type[:100]!r}")
     try:
         manifest = _MANIFEST.validate_json(payload, strict=True)
-        same = _payload(manifest) == payload
+        same = canonical.dumps(payload_of(manifest)) == payload
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
         raise Damaged(f"the manifest's field {where or 'list'} is wrong or missing") from None
@@ -112,9 +112,15 @@ def verify(
         raise Damaged("the manifest is not canonical JSON of the fields of version 1")
     for broken in _broken_rules(manifest):
         raise Damaged(f"the manifest breaks a rule: {broken}")
-    if at not in (None, manifest_key(manifest.database, manifest.backup)):
-        raise Damaged(f"the manifest at {at} is of another backup")
     return manifest
+
+
+def payload_of(manifest: Manifest) -> dict[str, Any]:
+    """The fields of the payload, as JSON has them (FORMAT.md section 5)."""
+    fields: dict[str, Any] = _MANIFEST.dump_python(manifest)
+    for name in ("snapshot_at", "expires_at"):
+        fields[name] = _instant(fields[name])
+    return fields
 
 
 def context(manifest: Manifest, artifact: Artifact, index: int) -> Context:
@@ -131,13 +137,6 @@ def context(manifest: Manifest, artifact: Artifact, index: int) -> Context:
         last=index == len(artifact.segments) - 1,
         engine=manifest.engine,
     )
-
-
-def _payload(manifest: Manifest) -> bytes:
-    fields = _MANIFEST.dump_python(manifest)
-    for name in ("snapshot_at", "expires_at"):
-        fields[name] = _instant(fields[name])
-    return canonical.dumps(fields)
 
 
 def _instant(value: datetime) -> str:

@@ -57,19 +57,16 @@ _LAST: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """What to do with the artifacts, by engine; an engine not named gets them as files."""
 
 
-def recipe(manifest: Manifest, store_url: str) -> tuple[str, ...]:
-    """The lines of a bash script that recovers this backup; comments included.
+def recipe(manifest: Manifest, store_url: str) -> str:
+    """A bash script that recovers this backup, one command per line; comments included.
 
     It wants the identity in identity.txt and the verify key in verify-key.pem beside it.
     `manifest` comes from `manifest.verify`: its ids are ids. Raises UsageError for a store
     URL that is none.
     """
     as_files = tuple(f"plain {item.name} > {item.name}.out" for item in manifest.artifacts)
-    return (
-        *_head(manifest.database, manifest.backup, _fetch(store_url)),
-        *_OPEN,
-        *_LAST.get(manifest.engine, as_files),
-    )
+    head = _head(manifest.database, manifest.backup, _fetch(store_url))
+    return "\n".join((*head, *_OPEN, *_LAST.get(manifest.engine, as_files)))
 
 
 def readme_text() -> str:
@@ -115,8 +112,13 @@ def _fetch(store_url: str) -> str:
 
 
 def _s3(bucket: str, path: str, options: Mapping[str, str]) -> str:
-    flags = _flag("--endpoint-url", options.get("endpoint")) + _flag(
-        "--region", options.get("region")
+    flags = "".join(
+        _flag(flag, options.get(name))
+        for flag, name in (
+            ("--endpoint-url", "endpoint"),
+            ("--region", "region"),
+            ("--profile", "profile"),
+        )
     )
     return f'aws{flags} s3 cp --only-show-errors {_below(f"s3://{bucket}{path}")} "$2"'
 
@@ -208,5 +210,7 @@ What may go wrong
       jq -j --arg k KEY '.headers[$k].header' BUNDLE > new
       tail -c +$(( $(jq --arg k KEY '.headers[$k].skip' BUNDLE) + 1 )) KEY >> new; mv new KEY
   * The new database has another encoding or locale than the source: fingerprint.json, field
-    `settings`, has the source's; give them to createdb (-E, -l).
+    `settings`, has the source's `encoding`, `collate` and `ctype`; give them to createdb as
+    --encoding, --lc-collate and --lc-ctype. The source database's owner, rights and
+    settings are there too, and as comments in roles.sql: pg_restore does not set them.
 """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backups.errors import IntegrityError
@@ -81,7 +81,6 @@ def test_round_trip(manifest: Manifest) -> None:
     assert verify(sign(manifest, KEY), [KEY.public_key()]) == manifest
 
 
-@settings(max_examples=300)
 @given(manifests(), st.data())
 def test_no_altered_envelope_is_read(manifest: Manifest, data: st.DataObject) -> None:
     envelope = sign(manifest, KEY)

@@ -121,7 +121,7 @@ def tools(folder: Path, scripts: Mapping[str, str]) -> str:
 
 
 def test_the_recipe_recovers_every_artifact(place: Place) -> None:
-    done = place.run("\n".join(recipe(place.manifest, place.url)))
+    done = place.run(recipe(place.manifest, place.url))
     assert done.returncode == 0, done.stderr
     for name, pieces in PIECES.items():
         assert (place.work / f"{name}.out").read_bytes() == b"".join(pieces)
@@ -140,7 +140,7 @@ def test_the_recipe_feeds_the_tools_of_postgresql(place: Place) -> None:
             "pg_restore": 'echo "pg_restore $*" >> calls; cat > restored',
         },
     )
-    done = place.run("\n".join(recipe(as_postgres, place.url)), PATH=path)
+    done = place.run(recipe(as_postgres, place.url), PATH=path)
     assert done.returncode == 0, done.stderr
     assert (place.work / "calls").read_text().splitlines() == [
         "psql -X -d postgres -f roles.sql",
@@ -166,7 +166,7 @@ def test_the_readme_recovers_with_the_names_filled_in(place: Place) -> None:
 
 def test_an_unknown_signer_stops_it_before_anything_is_fetched(place: Place) -> None:
     place.manifest_path.write_bytes(sign(place.manifest, OTHER))
-    done = place.run("\n".join(recipe(place.manifest, place.url)))
+    done = place.run(recipe(place.manifest, place.url))
     assert done.returncode != 0
     assert "Signature Verification Failure" in done.stdout + done.stderr
     assert not (place.work / "v1").exists()
@@ -175,7 +175,7 @@ def test_an_unknown_signer_stops_it_before_anything_is_fetched(place: Place) -> 
 def test_a_manifest_of_another_backup_stops_it(place: Place) -> None:
     for moved in ({"backup": "b-3"}, {"database": "other", "artifacts": elsewhere(place)}):
         place.manifest_path.write_bytes(sign(replace(place.manifest, **moved), KEY))  # type: ignore[arg-type]
-        done = place.run("\n".join(recipe(place.manifest, place.url)))
+        done = place.run(recipe(place.manifest, place.url))
         assert done.returncode != 0
         assert "Signature Verified Successfully" in done.stdout
         assert not (place.work / "v1").exists()
@@ -199,7 +199,7 @@ def test_an_altered_segment_stops_it_before_it_is_decrypted(place: Place, index:
     stored = bytearray(place.path(key).read_bytes())
     stored[-1] ^= 1
     place.path(key).write_bytes(stored)
-    done = place.run("\n".join(recipe(place.manifest, place.url)))
+    done = place.run(recipe(place.manifest, place.url))
     assert done.returncode != 0
     assert f"{key}: FAILED" in done.stdout
     assert not (place.work / "fingerprint.json").exists()
@@ -207,14 +207,14 @@ def test_an_altered_segment_stops_it_before_it_is_decrypted(place: Place, index:
 
 def test_a_missing_segment_stops_it(place: Place) -> None:
     place.path(place.manifest.artifacts[0].segments[1].key).unlink()
-    done = place.run("\n".join(recipe(place.manifest, place.url)))
+    done = place.run(recipe(place.manifest, place.url))
     assert done.returncode != 0
     assert not (place.work / "fingerprint.json").exists()
 
 
 def test_a_wrong_identity_stops_it(place: Place) -> None:
     (place.work / "identity.txt").write_bytes(output_of("age-keygen"))
-    done = place.run("\n".join(recipe(place.manifest, place.url)))
+    done = place.run(recipe(place.manifest, place.url))
     assert done.returncode != 0
     assert "no identity matched" in done.stderr
     assert not (place.work / "archive.out").exists()
@@ -227,9 +227,9 @@ AZ = (
 )
 CALLS = {
     "s3": (
-        f"s3://bucket/{quote(EVIL)}?endpoint=http%3A%2F%2F127.0.0.1%3A1&region=eu-central-1",
+        f"s3://bucket/{quote(EVIL)}?endpoint=http%3A%2F%2F127.0.0.1%3A1&region=eu-central-1&profile=p",
         ["aws", "--endpoint-url", "http://127.0.0.1:1", "--region", "eu-central-1"],
-        ["s3", "cp", "--only-show-errors", f"s3://bucket/{EVIL}/KEY", "FILE"],
+        ["--profile", "p", "s3", "cp", "--only-show-errors", f"s3://bucket/{EVIL}/KEY", "FILE"],
     ),
     "s3 without more": (
         "s3://bucket",
@@ -254,6 +254,11 @@ CALLS = {
 }
 
 
+def fetch_in(script: str) -> str:
+    (fetch,) = (line for line in script.splitlines() if line.startswith("fetch()"))
+    return fetch
+
+
 @pytest.mark.parametrize(("url", "head", "tail"), CALLS.values(), ids=CALLS)
 def test_the_cloud_is_asked_for_exactly_this(
     place: Place, url: str, head: list[str], tail: list[str]
@@ -261,7 +266,7 @@ def test_the_cloud_is_asked_for_exactly_this(
     """The clouds' command lines are not at hand here: what they are given is looked at."""
     tell = 'printf "%s\\0" "${0##*/}" "$@"'
     path = tools(place.work / "bin", dict.fromkeys(("aws", "gcloud", "az"), tell))
-    (fetch,) = (line for line in recipe(place.manifest, url) if line.startswith("fetch()"))
+    fetch = fetch_in(recipe(place.manifest, url))
     done = place.run(f"{fetch}\nfetch KEY FILE", PATH=path)
     assert done.stdout.split("\0")[:-1] == head + tail
     assert not (place.work / "evil").exists()
@@ -271,8 +276,7 @@ def test_another_endpoint_of_google_is_set(place: Place) -> None:
     path = tools(
         place.work / "bin", {"gcloud": 'echo "$CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"'}
     )
-    lines = recipe(place.manifest, "gs://bucket/p?endpoint=http://127.0.0.1:1/")
-    (fetch,) = (line for line in lines if line.startswith("fetch()"))
+    fetch = fetch_in(recipe(place.manifest, "gs://bucket/p?endpoint=http://127.0.0.1:1/"))
     assert place.run(f"{fetch}\nfetch KEY FILE", PATH=path).stdout == "http://127.0.0.1:1/\n"
 
 
