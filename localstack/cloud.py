@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
             parser.error(f"unknown service: {', '.join(sorted(unknown))}")
         cloud = home(args.owner)
         make_home(cloud)
-        variables = {}
+        variables: dict[str, str] = {}
         for name in args.services or ("s3", "postgres"):
             variables |= services[name](cloud)
     if not args.services:

