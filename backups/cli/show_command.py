@@ -26,13 +26,13 @@ def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bo
         entry = wiring.choose(app, backup, None)
         with wiring.reading_store(entry.store_url) as store:
             manifest = wiring.manifest_of(app, store, entry)
-        lines = "\n".join(recipe(manifest, entry.store_url))
+        script = recipe(manifest, entry.store_url)
         tables: tuple[TableContent, ...] = ()
         if contents:
             with wiring.restore_ports(app, entry) as ports:
                 tables = read_fingerprint(ports, manifest, lambda *_: None).tables
     if recipe_only:
-        click.echo(lines)
+        click.echo(script)
         return
     if json_:
         document = payload_of(manifest)
@@ -70,4 +70,4 @@ opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:"
             "no tables",
         )
     click.echo("With the bucket, an identity and stock tools alone:\n")
-    click.echo(lines)
+    click.echo(script)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,6 +19,7 @@ from backups.errors import BackupsError, Damaged, ObjectExists, StoreDenied
 from backups.format import fingerprint as fingerprints
 from backups.format.age import Recipient
 from backups.format.manifest import manifest_key, sign, verify
+from backups.format.recipe import readme_text
 from backups.ids import uuid7
 from backups.model import Artifact, Backup, Manifest, Policy, Run, Source
 from backups.ports import Catalog, Clock, Dump, Engine, Entropy, ObjectStore, Progress
@@ -53,6 +54,7 @@ def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progre
     """
     with ports.exclusive(policy.database):
         settle(ports, policy)
+        _leave_readme(ports, policy.database)
         started = ports.clock.now()
         run = Run(
             id=uuid7(started, ports.entropy.bytes(10)),
@@ -87,6 +89,13 @@ def settle(ports: BackupPorts, policy: Policy) -> None:
         else:
             manifest = verify(run.envelope, [ports.signing_key.public_key()])
             _commit(ports, policy, run, run.envelope, manifest)
+
+
+def _leave_readme(ports: BackupPorts, database: str) -> None:
+    """Say in the bucket, in plain words, how to recover without this program."""
+    if not ports.catalog.backups(database):
+        with suppress(ObjectExists):
+            ports.store.put("README.txt", readme_text().encode())
 
 
 def _write(
