@@ -46,7 +46,7 @@ def create_keys(home: Home, entropy: Entropy) -> None:
 
     identity = Identity.generate(entropy)
     text = (
-        "# bloomneo-backups: the restore agent's age identity. It opens backups: keep it safe.\n"
+        "# The restore agent's age identity. It opens backups: keep it safe.\n"
         f"# public key: {identity.recipient}\n"
         f"{identity.reveal()}\n"
     )

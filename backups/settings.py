@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from backups.errors import ConfigError
 from backups.ports import Entropy
 from backups.private import write_private
@@ -69,10 +71,31 @@ class Home:
         return self.keys / "restore-recipient.txt"
 
 
-_SETTINGS = """\
-# Settings of bloomneo-backups. Nothing is set: every default holds.
-{}
-"""
+class Settings(BaseModel):
+    """What an operator may set for the whole home; every one has a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    zstd_level: int = Field(default=3, ge=1, le=19)
+    """Higher stores less and takes longer."""
+    restore_jobs: int = Field(default=2, ge=1, le=64)
+    """Parallel index builds and row streams of a restore that doesn't say."""
+
+
+def load_settings(home: Home) -> Settings:
+    """A home's settings. Raises ConfigError that lists every problem with file and line."""
+    from backups.fleet.document import read, refuse, validate  # noqa: PLC0415
+
+    document = read(home.settings_file)
+    settings = validate(document, Settings)
+    refuse("the settings file", document.problems)
+    return settings or Settings()
+
+
+_TEXT = (
+    "# Settings of this home. These are the defaults; take the # away to change one.\n"
+    + "".join(f"# {name}: {field.default}\n" for name, field in Settings.model_fields.items())
+)
 
 
 def init_home(path: Path, entropy: Entropy) -> Home:
@@ -99,5 +122,5 @@ def init_home(path: Path, entropy: Entropy) -> Home:
     except OSError as error:
         raise ConfigError(f"no home was made at {home.path}: {error.strerror}") from error
     create_keys(home, entropy)
-    write_private(home.settings_file, _SETTINGS.encode())
+    write_private(home.settings_file, _TEXT.encode())
     return home

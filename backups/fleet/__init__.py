@@ -1,0 +1,14 @@
+"""The fleet file: whose database goes where, declared in YAML."""
+
+from backups.fleet.load import load_fleet, policies
+from backups.fleet.passwords import resolve_password
+from backups.fleet.rules import DEFAULT_PLANS, Fleet, fleet_schema
+
+__all__ = [
+    "DEFAULT_PLANS",
+    "Fleet",
+    "fleet_schema",
+    "load_fleet",
+    "policies",
+    "resolve_password",
+]

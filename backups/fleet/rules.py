@@ -1,0 +1,150 @@
+"""What a fleet file may say: its keys, their types, and what each value must look like.
+
+No message repeats a value: a secret in the wrong place must not end up in a log.
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from backups.errors import ConfigError
+from backups.format.age import Recipient
+from backups.ids import ID
+from providers.registry import parse_store_url
+
+_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d ([A-Za-z0-9_+/-]+)")
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f\x7f]+")
+
+
+def _recipient(text: str) -> str:
+    if "SECRET" in text.upper():
+        raise ValueError("this is a secret identity: its public key, age1..., belongs here")
+    try:
+        return str(Recipient.parse(text))
+    except ConfigError:
+        raise ValueError("this is not an age public key: age1...") from None
+
+
+def _store_url(url: str) -> str:
+    try:
+        parse_store_url(url)
+    except ConfigError as error:
+        raise ValueError(f"{error}. {error.hint}") from None
+    return url
+
+
+def _source_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    except ValueError:
+        raise ValueError("this is not a URL") from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("this is not postgresql://user@host/database")
+    if parts.password is not None or any("pass" in name.lower() for name in query):
+        raise ValueError("a password must not stand in the URL: give `password: file:PATH`")
+    if "@" in parts.path or "#" in url or not url.isprintable() or " " in url:
+        raise ValueError("characters that mean something in a URL must be percent-encoded")
+    if not parts.path.strip("/"):
+        raise ValueError("the URL names no database: postgresql://user@host/database")
+    return url
+
+
+def _reference(text: str) -> str:
+    if not _REFERENCE.fullmatch(text):
+        raise ValueError("must be a reference, env:NAME or file:/PATH, never the password")
+    return text
+
+
+def _window(text: str) -> str:
+    match = _WINDOW.fullmatch(text)
+    if not match:
+        raise ValueError("must be like '01:00-05:00 Europe/Berlin'")
+    try:
+        zoneinfo.ZoneInfo(match[3])
+    except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
+        raise ValueError("its time zone is not known to this machine") from None
+    return text
+
+
+Id = Annotated[str, StringConstraints(pattern=f"^{ID.pattern}$")]
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PlanRule(_Rule):
+    """What a customer pays for. Only `retention_days` has an effect in this release."""
+
+    retention_days: int = Field(ge=1, le=36500)
+    restore_test: Literal["daily", "weekly", "monthly"] | None = None
+    rpo_hours: int | None = Field(default=None, ge=1)
+    rto_minutes: int | None = Field(default=None, ge=1)
+    second_approver: bool = False
+
+
+class Store(_Rule):
+    """A place for backups, in the customer's own account."""
+
+    url: Annotated[str, AfterValidator(_store_url)]
+    role_arn: str | None = Field(
+        default=None, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
+    )
+
+
+class Assertion(_Rule):
+    """A query that must be true of every restored copy. No effect in this release."""
+
+    name: str = Field(min_length=1, max_length=200)
+    sql: str = Field(min_length=1)
+
+
+class Database(_Rule):
+    """One logical database, dumped as a unit."""
+
+    id: Id
+    engine: Literal["postgresql"]
+    url: Annotated[str, AfterValidator(_source_url)]
+    password: Annotated[str, AfterValidator(_reference)] | None = None
+    window: Annotated[str, AfterValidator(_window)] | None = None
+    """Local hours in which a backup may start. No effect in this release."""
+    assertions: list[Assertion] = []
+
+
+class Customer(_Rule):
+    """The paying party, and the boundary of isolation."""
+
+    id: Id
+    plan: str
+    stores: list[Store] = Field(min_length=1)
+    recipients: list[Annotated[str, AfterValidator(_recipient)]] = Field(
+        min_length=1, max_length=20
+    )
+    databases: list[Database] = []
+
+
+class Fleet(_Rule):
+    """A fleet file, or all of a directory's together."""
+
+    plans: dict[Id, PlanRule] = {}
+    customers: list[Customer] = []
+
+
+DEFAULT_PLANS: Mapping[str, PlanRule] = {
+    "pro": PlanRule(retention_days=30),
+    "max": PlanRule(retention_days=90),
+}
+"""ASSUMED: what a plan means where the fleet file doesn't say; the operator's word counts."""
+
+
+def fleet_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a fleet file, for editors."""
+    schema = Fleet.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
