@@ -20,66 +20,23 @@ refused. The format has no end marker: `ArchiveParser.finish` is the end check.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Generator
 from dataclasses import dataclass
 from io import BytesIO
-from operator import itemgetter
-from struct import Struct
 
-from backups.errors import DumpFailed, ToolError
+from backups.engines.postgres.toc import Reader, Steps, Toc, TocEntry, read_toc
+from backups.errors import DumpFailed
 
-VERSIONS = ((1, 14), (1, 15), (1, 16))
-MAX_STRING = 256 << 20
-"""Bytes of one string of the table of contents; the server itself stops at 1 GiB."""
-MAX_TOC = 1 << 30
-"""Bytes of header and table of contents together."""
 MAX_CHUNK = 1 << 30
 """Bytes of one chunk; a COPY row cannot be longer (MaxAllocSize)."""
 
 _TABLE, _LARGE_OBJECTS = 1, 3
-_FRAME = Struct("<BI")
-_LAST_BYTE = itemgetter(-1)
-_NEWLINE = {0x0A}
+_FRAME = struct.Struct("<BI")
 _END_MARK = b"\\.\n"
 _ROWS_END = _END_MARK + b"\n\n"
 _ONE_ROW_PER_CHUNK = 18
 """Up to this major, pg_dump without compression writes each COPY row as one chunk."""
-
-
-@dataclass(frozen=True, slots=True)
-class TocEntry:
-    """One entry of the table of contents. A string that is NULL in the archive is empty.
-
-    Strings are UTF-8 with `surrogateescape`, so that any server encoding survives:
-    `text.encode("utf-8", "surrogateescape")` gives the archive's bytes.
-    """
-
-    dump_id: int
-    had_data: bool
-    """A data block with this dump id must follow."""
-    tag: str
-    desc: str
-    section: int
-    """1 none, 2 pre-data, 3 data, 4 post-data."""
-    defn: str
-    drop_stmt: str
-    copy_stmt: str
-    namespace: str
-    tablespace: str
-    table_am: str
-    owner: str
-    dependencies: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Toc:
-    """Header and table of contents."""
-
-    version: tuple[int, int]
-    database: str
-    server_version: str
-    tool_version: str
-    entries: tuple[TocEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +76,6 @@ class EndOfEntry:
 
 Event = Head | Rows | LargeObject | EndOfEntry
 
-_Steps = Generator[None, bytes, None]
-
 
 class ArchiveParser:
     """Follows an archive whose blocks are fed in order; memory holds one block, or one row.
@@ -130,10 +85,7 @@ class ArchiveParser:
     """
 
     def __init__(self) -> None:
-        self._data = b""
-        self._at = 0
-        self._head: list[bytes] | None = []
-        self._head_bytes = 0
+        self._reader = Reader()
         self._events: list[Event] = []
         self._between = False
         self._missing: dict[int, TocEntry] = {}
@@ -152,7 +104,7 @@ class ArchiveParser:
 
     def finish(self) -> None:
         """Raises DumpFailed unless the archive ended here with every entry's data seen."""
-        if self._head is not None:
+        if self._reader.in_head:
             raise DumpFailed("the dump ended inside its table of contents")
         if not self._between:
             raise DumpFailed("the dump ended inside a data block")
@@ -161,181 +113,59 @@ class ArchiveParser:
                 f"the dump ended before the data of {len(self._missing)} of its entries"
             )
 
-    # --- bytes --------------------------------------------------------------------------
-
-    def _block(self) -> _Steps:
-        """Wait for the next block; what was left of the one before must have been used."""
-        self._data = yield
-        self._at = 0
-        if self._head is not None:
-            self._head.append(self._data)
-            self._head_bytes += len(self._data)
-            if self._head_bytes > MAX_TOC + MAX_STRING:
-                raise DumpFailed("the dump's table of contents is larger than 1 GiB")
-
-    def _take(self, count: int) -> Generator[None, bytes, bytes]:
-        """Exactly `count` bytes, held once however many blocks they span."""
-        end = self._at + count
-        if end <= len(self._data):
-            taken = self._data[self._at : end]
-            self._at = end
-            return taken
-        whole = BytesIO()
-        whole.write(memoryview(self._data)[self._at :])
-        while (missing := count - whole.tell()) > 0:
-            yield from self._block()
-            self._at = min(missing, len(self._data))
-            whole.write(memoryview(self._data)[: self._at])
-        return whole.getvalue()
-
-    def _byte(self) -> Generator[None, bytes, int]:
-        return (yield from self._take(1))[0]
-
-    def _int(self) -> Generator[None, bytes, int]:
-        frame = yield from self._take(5)
-        if frame[0] > 1:
-            raise DumpFailed("the dump's archive is damaged: an integer has no sign")
-        value = int.from_bytes(frame[1:], "little")
-        return -value if frame[0] else value
-
-    def _str(self) -> Generator[None, bytes, str | None]:
-        length = yield from self._int()
-        if length > MAX_STRING:
-            raise DumpFailed("the dump's table of contents has a string without bounds")
-        if length < 0:
-            return None
-        return (yield from self._take(length)).decode("utf-8", "surrogateescape")
-
-    def _text(self) -> Generator[None, bytes, str]:
-        return (yield from self._str()) or ""
-
-    # --- header and table of contents ------------------------------------------------------
-
-    def _archive(self) -> _Steps:
-        toc = yield from self._read_toc()
-        raw = b"".join(self._head or ())
-        self._events.append(Head(toc, raw[: len(raw) - (len(self._data) - self._at)]))
-        self._head = None
+    def _archive(self) -> Steps:
+        reader = self._reader
+        toc = yield from read_toc(reader)
+        self._events.append(Head(toc, reader.end_head()))
         self._missing = {entry.dump_id: entry for entry in toc.entries if entry.had_data}
         one_per_chunk = _major(toc.tool_version) <= _ONE_ROW_PER_CHUNK
         while True:
             self._between = True
-            while self._at == len(self._data):
-                yield from self._block()
+            while reader.at == len(reader.data):
+                yield from reader.block()
             self._between = False
-            kind = yield from self._byte()
-            dump_id = yield from self._int()
+            kind = yield from reader.byte()
+            dump_id = yield from reader.number()
             entry = self._missing.pop(dump_id, None)
             if entry is None:
                 raise DumpFailed("the dump's archive is damaged: data of an unknown entry")
-            if kind == _TABLE:
+            if (kind, entry.desc) == (_TABLE, "TABLE DATA"):
                 yield from self._table(entry, one_per_chunk)
-            elif kind == _LARGE_OBJECTS:
+            elif (kind, entry.desc) == (_LARGE_OBJECTS, "BLOBS"):
                 yield from self._large_objects(entry)
             else:
                 raise DumpFailed(f"the dump's archive has a data block of unknown kind {kind}")
             self._events.append(EndOfEntry(entry))
 
-    def _read_toc(self) -> Generator[None, bytes, Toc]:
-        if (yield from self._take(5)) != b"PGDMP":
-            raise DumpFailed("the dump is not an archive in PostgreSQL's custom format")
-        major, minor, _revision, int_size, offset_size, form = yield from self._take(6)
-        version = (major, minor)
-        if version not in VERSIONS:
-            raise ToolError(
-                f"archive version {major}.{minor} is not known",
-                hint="Use the client tools of PostgreSQL 14 to 18.",
-            )
-        if (int_size, form) != (4, 1) or not 4 <= offset_size <= 8:
-            raise DumpFailed("the dump's archive is damaged: impossible header")
-        compressed = yield from (self._byte() if version >= (1, 15) else self._int())
-        if compressed:
-            raise ToolError("the archive is compressed; it must be dumped with -Z0")
-        for _ in range(7):  # when it was made, in local time
-            yield from self._int()
-        database = yield from self._text()
-        server_version = yield from self._text()
-        tool_version = yield from self._text()
-        count = yield from self._int()
-        entries: dict[int, TocEntry] = {}
-        for _ in range(count):
-            entry = yield from self._read_entry(version, offset_size)
-            if entry.dump_id <= 0 or entry.dump_id in entries:
-                raise DumpFailed("the dump's archive is damaged: entry id not unique")
-            entries[entry.dump_id] = entry
-        return Toc(version, database, server_version, tool_version, tuple(entries.values()))
-
-    def _read_entry(
-        self, version: tuple[int, int], offset_size: int
-    ) -> Generator[None, bytes, TocEntry]:
-        dump_id = yield from self._int()
-        had_data = yield from self._int()
-        yield from self._str()  # oid of the catalog
-        yield from self._str()  # oid in the catalog
-        tag = yield from self._text()
-        desc = yield from self._text()
-        section = yield from self._int()
-        defn = yield from self._text()
-        drop_stmt = yield from self._text()
-        copy_stmt = yield from self._text()
-        namespace = yield from self._text()
-        tablespace = yield from self._text()
-        table_am = yield from self._text()
-        if version >= (1, 16):
-            yield from self._int()  # relkind; the description says as much
-        owner = yield from self._text()
-        yield from self._str()  # WITH OIDS, always false
-        dependencies = []
-        while (dependency := (yield from self._str())) is not None:
-            if not dependency.isdecimal() or len(dependency) > 10:
-                raise DumpFailed("the dump's archive is damaged: a dependency is no number")
-            dependencies.append(int(dependency))
-        yield from self._take(1 + offset_size)  # where its data is; never set in a pipe
-        return TocEntry(
-            dump_id,
-            had_data != 0,
-            tag,
-            desc,
-            section,
-            defn,
-            drop_stmt,
-            copy_stmt,
-            namespace,
-            tablespace,
-            table_am,
-            owner,
-            tuple(dependencies),
-        )
-
-    # --- data blocks ----------------------------------------------------------------------
-
     def _chunks(self, chunks: list[bytes]) -> bool:
         """Append the whole chunks at hand; True when the end mark was met. The hot loop."""
-        data, at, unpack = self._data, self._at, _FRAME.unpack_from
-        last = len(data) - _FRAME.size
-        while at <= last:
-            sign, length = unpack(data, at)
-            if not length:
-                self._at = at + 5
-                return True
-            if sign:  # for _chunk to refuse
-                break
-            at += 5
-            chunks.append(data[at : (at := at + length)])
-        if at > len(data):  # the last one goes on in the next block
-            at -= 5 + length
-            chunks.pop()
-        self._at = at
-        return False
+        reader = self._reader
+        data, at, unpack = reader.data, reader.at, _FRAME.unpack_from
+        ended = False
+        try:
+            while True:
+                sign, length = unpack(data, at)
+                if sign or not length:
+                    break  # a sign is for _chunk to refuse
+                at += 5
+                chunks.append(data[at : (at := at + length)])
+            ended = not sign
+            at += 5 * ended
+        except struct.error:  # less than a frame is left
+            if at > len(data):  # and the chunk before it goes on in the next block
+                chunks.pop()
+                at -= 5 + length
+        reader.at = at
+        return ended
 
     def _chunk(self) -> Generator[None, bytes, bytes]:
         """One chunk that spans blocks; empty for the end mark."""
-        length = yield from self._int()
+        length = yield from self._reader.number()
         if not 0 <= length <= MAX_CHUNK:
             raise DumpFailed("the dump's archive is damaged: impossible length of a chunk")
-        return (yield from self._take(length))
+        return (yield from self._reader.take(length))
 
-    def _table(self, entry: TocEntry, one_per_chunk: bool) -> _Steps:
+    def _table(self, entry: TocEntry, one_per_chunk: bool) -> Steps:
         lines = _Lines(one_per_chunk)
         while True:
             chunks: list[bytes] = []
@@ -353,8 +183,8 @@ class ArchiveParser:
         if not lines.ended:
             raise DumpFailed("the dump's archive is damaged: a table's rows have no end mark")
 
-    def _large_objects(self, entry: TocEntry) -> _Steps:
-        while oid := (yield from self._int()):
+    def _large_objects(self, entry: TocEntry) -> Steps:
+        while oid := (yield from self._reader.number()):
             pieces: list[bytes] = []
             while not self._chunks(pieces):
                 if pieces:
@@ -393,20 +223,19 @@ class _Lines:
         return self._split(b"".join(chunks))
 
     def _are_lines(self, rows: list[bytes]) -> bool:
-        """One line each? What pg_dump's source says; proved at the start of each table."""
-        if not set(map(_LAST_BYTE, rows)) <= _NEWLINE:
-            return False
-        if rows and not self._proved:
-            self._proved = b"".join(rows).count(b"\n") == len(rows)
-            return self._proved
-        return True
+        """One line each? So says pg_dump's source; proved with the first rows of a table."""
+        if not rows:
+            return True
+        if not self._proved:
+            self._proved = all(row.find(b"\n") == len(row) - 1 for row in rows)
+        return self._proved and rows[-1].endswith(b"\n")
 
     def _split(self, text: bytes) -> list[bytes]:
         cut = text.rfind(b"\n") + 1
         if not cut:
             self._carry += [text] if text else []
             return []
-        lines = list(BytesIO(b"".join([*self._carry, text[:cut]])))
+        lines = BytesIO(b"".join([*self._carry, text[:cut]])).readlines()
         self._carry = [text[cut:]] if cut < len(text) else []
         end = 0 if self._marked else len(lines)
         if not self._marked and _END_MARK in lines:

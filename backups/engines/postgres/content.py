@@ -26,8 +26,9 @@ from io import BytesIO
 
 import xxhash
 
-from backups.engines.postgres.archive import Event, Head, LargeObject, Rows, Toc, TocEntry
+from backups.engines.postgres.archive import Event, Head, LargeObject, Rows
 from backups.engines.postgres.canonical import canonical
+from backups.engines.postgres.toc import Toc, TocEntry
 from backups.errors import DumpFailed
 from backups.model import ObjectDigest, SequenceValue, TableContent
 
