@@ -1,0 +1,39 @@
+"""PostgreSQL behind `ports.Engine`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from backups.engines.postgres import dump, preflight, restore, server, tools
+from backups.model import Fingerprint, Preflight, RestoreOptions, Source
+from backups.ports import Clock, Dump, Entropy, Restoration
+
+
+class PostgresEngine:
+    """Adapter of `ports.Engine`; `entropy` names the temporary databases of restores.
+
+    The server's own clock dates its snapshots.
+    """
+
+    def __init__(self, _clock: Clock, entropy: Entropy) -> None:
+        self._entropy = entropy
+
+    def preflight(self, source: Source) -> Preflight:
+        """Raises Unreachable, AccessDenied, ToolError; EngineError behind a pooler."""
+        with server.connected(server.login(source)) as connection:
+            preflight.require_no_pooler(connection)
+            return preflight.look(connection, tools.choose(preflight.major(connection)))
+
+    def dump(self, source: Source) -> AbstractContextManager[Dump]:
+        """One exported snapshot and one pg_dump in it."""
+        return dump.open_dump(server.login(source))
+
+    def fingerprint(self, source: Source) -> Fingerprint:
+        """By a dump that is read and thrown away."""
+        return dump.fingerprint(server.login(source))
+
+    def restore(
+        self, target: Source, options: RestoreOptions
+    ) -> AbstractContextManager[Restoration]:
+        """Into a new database beside the target, renamed when it is published."""
+        return restore.open_restore(target, options, self._entropy)

@@ -1,0 +1,119 @@
+"""A client tool as a child process that never outlives its context."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import IO
+
+from backups.engines.postgres.server import Login
+
+PIPE_BYTES = 1 << 20
+"""Of the pipe to or from a tool; the usual 64 KiB make it wait for us on every page."""
+_KEPT = 64 << 10
+_ERROR = re.compile(r"(?:ERROR|FATAL|PANIC|error|fatal): +(?!error)(.*)")
+_WARNING = re.compile(r"^\w+: warning: (.*)")
+_VALUE = re.compile(r': "|=\(')
+"""Where the server's message begins to quote what was in a row."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A running tool."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    _said: bytearray = field(default_factory=bytearray)
+    _listener: threading.Thread | None = None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its output, up to 1 MiB at a time. That it ends says nothing: see `wait`."""
+        while block := os.read(_fd(self.process.stdout), PIPE_BYTES):
+            yield block
+
+    def write(self, block: bytes) -> None:
+        """Give it input. Raises BrokenPipeError when it is gone: `wait` tells why."""
+        view = memoryview(block)
+        while view:
+            view = view[os.write(_fd(self.process.stdin), view) :]
+
+    def end_input(self) -> None:
+        """There is no more input."""
+        if self.process.stdin:
+            self.process.stdin.close()
+
+    def wait(self) -> int:
+        """Its exit code, with all it said read; negative when a signal ended it."""
+        code = self.process.wait()
+        if self._listener:
+            self._listener.join()
+        return code
+
+    def errors(self) -> list[str]:
+        """The first lines of its complaints, never details or context: rows may be there."""
+        lines = self._said.decode("utf-8", "replace").split("\n")
+        found = [match[1] for line in lines if (match := _ERROR.search(line))]
+        return [_VALUE.split(words, maxsplit=1)[0] for words in found[:3]]
+
+    def warnings(self) -> list[str]:
+        """What it warned of."""
+        lines = self._said.decode("utf-8", "replace").split("\n")
+        return [match[1] for line in lines if (match := _WARNING.match(line))]
+
+    def listen(self) -> None:
+        """Read its stderr, so that it never waits for us; the first 64 KiB are kept."""
+        pipe = self.process.stderr
+        while pipe and (block := pipe.read1(8192)):  # type: ignore[attr-defined]
+            self._said += block[: _KEPT - len(self._said)]
+
+
+@contextmanager
+def running(
+    argv: Sequence[str], login: Login, *, feeds: bool = False, options: str = ""
+) -> Iterator[Child]:
+    """Start a tool, in its own process group; leaving the context ends the whole group.
+
+    It reads from us if `feeds`, else from nothing. `options`: see `Login.environment`.
+    """
+    with ExitStack() as stack:
+        environment, fd = stack.enter_context(login.environment(options))
+        process = subprocess.Popen(
+            [*argv, "--no-password", "--dbname", login.conninfo()],
+            env=environment,
+            pass_fds=[fd],
+            stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if feeds else subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        child = Child(os.path.basename(argv[0]), process)
+        stack.callback(_end, child)
+        with suppress(OSError):  # above the user's limit of pipe pages: slower, not wrong
+            fcntl.fcntl(process.stdin or _fd(process.stdout), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        child._listener = threading.Thread(target=child.listen, daemon=True)
+        child._listener.start()
+        yield child
+
+
+def _end(child: Child) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.process.pid, signal.SIGKILL)
+    with suppress(BrokenPipeError):
+        child.end_input()
+    child.wait()
+    for pipe in (child.process.stdout, child.process.stderr):
+        if pipe:
+            pipe.close()
+
+
+def _fd(pipe: IO[bytes] | None) -> int:
+    if pipe is None:
+        raise ValueError("the tool was started without this pipe")
+    return pipe.fileno()
