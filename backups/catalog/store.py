@@ -54,7 +54,7 @@ class SqlCatalog:
         with write(self._engine) as connection:
             _claim(connection, policy.database, policy.customer)
             newest = _policy(connection, policy.database)
-            if newest is not None and same_rule(newest, policy):
+            if newest is not None and self.same_rule(newest, policy):
                 return newest
             saved = dataclasses.replace(policy, version=newest.version + 1 if newest else 1)
             connection.execute(
@@ -69,7 +69,7 @@ class SqlCatalog:
 
     def same_rule(self, known: Policy | None, policy: Policy) -> bool:
         """Whether saving `policy` over `known` would change nothing."""
-        return known is not None and same_rule(known, policy)
+        return known is not None and known == dataclasses.replace(policy, version=known.version)
 
     def policy(self, database: str, version: int | None = None) -> Policy:
         """The newest version, or a given one. Raises NotFound."""
@@ -230,11 +230,6 @@ class SqlCatalog:
             return [_model(kind, row) for row in connection.execute(query)]
 
 
-def same_rule(one: Policy, other: Policy) -> bool:
-    """Whether two policies say the same, whatever their versions."""
-    return dataclasses.replace(one, version=0) == dataclasses.replace(other, version=0)
-
-
 # --- transactions ---------------------------------------------------------------------
 
 
@@ -335,7 +330,10 @@ def _move(
     state = connection.execute(select(table.c.state).where(where)).scalar()
     if state is None:
         raise NotFound(f"there is no {what} {id_}")
-    raise CatalogError(f"{what} {id_} is {state}, not {' or '.join(states)}", hint=" ")
+    raise CatalogError(
+        f"{what} {id_} is {state}, not {' or '.join(states)}",
+        hint="Another process changed it meanwhile; `backups status` shows how things stand.",
+    )
 
 
 def _one(connection: Connection, table: Table, kind: type[T], id_: str) -> T:

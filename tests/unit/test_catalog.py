@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from backups.catalog import open as opening
 from backups.catalog import tables
 from backups.catalog.open import open_catalog
-from backups.catalog.store import SqlCatalog
+from backups.catalog.store import SqlCatalog, write
 from backups.errors import Busy, CatalogError, NotFound
 from backups.model import Backup, Operation, Plan, Policy, Run
 
@@ -109,6 +109,17 @@ def test_the_migrations_make_the_tables(catalog: SqlCatalog, path: Path) -> None
     by_migration.dispose()
 
 
+def test_a_migration_happens_whole_or_not_at_all(path: Path) -> None:
+    engine = opening.connect(path)
+    with pytest.raises(ZeroDivisionError), write(engine) as connection:
+        opening._upgrade(connection)
+        assert sa.inspect(connection).get_table_names()
+        raise ZeroDivisionError
+    with engine.connect() as connection:
+        assert sa.inspect(connection).get_table_names() == []
+    engine.dispose()
+
+
 def test_an_up_to_date_catalog_opens_without_alembic(catalog: SqlCatalog, path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from backups.catalog.open import open_catalog; "
@@ -186,6 +197,9 @@ def test_a_policy_gets_a_version_only_when_it_differs(catalog: SqlCatalog) -> No
     assert catalog.save_policy(edited) == replace(edited, version=2)
     assert catalog.save_policy(POLICY).version == 3  # back again is an edit too
     assert catalog.policy("acme-main") == replace(POLICY, version=3)
+    assert catalog.same_rule(catalog.policy("acme-main"), POLICY)
+    assert not catalog.same_rule(catalog.policy("acme-main"), edited)
+    assert not catalog.same_rule(None, POLICY)
     assert catalog.policy("acme-main", 2) == replace(edited, version=2)
     with pytest.raises(NotFound):
         catalog.policy("acme-main", 4)

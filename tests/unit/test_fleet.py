@@ -281,7 +281,7 @@ def test_a_directory_is_read_whole(tmp_path: Path) -> None:
         load_fleet(folder)
     text = str(caught.value)
     assert (
-        f"{folder}/c.yaml:7: customers[0].id: this id is used at {folder}/b.yaml:7 too" in text
+        f"{folder}/c.yaml:6: customers[0].id: this id is used at {folder}/b.yaml:6 too" in text
     )
     assert f"{folder}/c.yaml:13: plans.own.retention_days: this key is missing" in text
     assert (
