@@ -218,12 +218,18 @@ def of_database(entry: TocEntry) -> bool:
 
 def not_compared(entries: Iterable[TocEntry]) -> tuple[str, ...]:
     """What the archive carries no rows of, each named with the reason."""
-    named = []
+    entries = tuple(entries)
+    with_rows = {id_ for e in entries if e.desc == "TABLE DATA" for id_ in e.dependencies}
+    named = set()
     for entry in entries:
-        if reason := _NO_ROWS.get(entry.desc):
-            kind = entry.desc.lower()
-            named.append(f"{kind} {_plain(entry.namespace)}.{_plain(entry.tag)}: {reason}")
-    return tuple(sorted(set(named)))
+        reason = _NO_ROWS.get(entry.desc)
+        unlogged = entry.desc == "TABLE" and entry.defn.startswith("CREATE UNLOGGED TABLE")
+        if unlogged and entry.dump_id not in with_rows:
+            reason = "it is unlogged, and a replica has no rows of it"
+        if reason:
+            name = f"{_plain(entry.namespace)}.{_plain(entry.tag)}"
+            named.add(f"{entry.desc.lower()} {name}: {reason}")
+    return tuple(sorted(named))
 
 
 def _digest(entry: TocEntry) -> bytes:
