@@ -111,10 +111,15 @@ def test_the_migrations_make_the_tables(catalog: SqlCatalog, path: Path) -> None
 
 def test_a_migration_happens_whole_or_not_at_all(path: Path) -> None:
     engine = opening.connect(path)
-    with pytest.raises(ZeroDivisionError), write(engine) as connection:
-        opening._upgrade(connection)
-        assert sa.inspect(connection).get_table_names()
-        raise ZeroDivisionError
+
+    def migrate_and_fail() -> None:
+        with write(engine) as connection:
+            opening._upgrade(connection)
+            assert sa.inspect(connection).get_table_names()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        migrate_and_fail()
     with engine.connect() as connection:
         assert sa.inspect(connection).get_table_names() == []
     engine.dispose()
