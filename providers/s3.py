@@ -8,17 +8,17 @@ Credentials are those of boto3's own chain: environment, profile, or the machine
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from backups.errors import (
     BucketMissing,
@@ -33,12 +33,10 @@ from backups.errors import (
 from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body
 from providers.keys import check_key, check_prefix
-from providers.s3_errors import translate
+from providers.s3_errors import SDK_ERRORS, translate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-_SDK_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +136,9 @@ class S3Store:
             ChecksumSHA256=base64.b64encode(digest).decode(),
             **arguments,
         )
+        if retain_until is not None and "VersionId" not in answer:
+            # Amazon refuses the put then; some compatible stores ignore the lock instead.
+            raise CapabilityMissing(f"{key}: stored, but the bucket has no object lock")
         checksum = _checksum(answer)
         if checksum and checksum != f"sha256:{digest.hex()}":
             raise TransferDamaged(f"{key}: the store received other bytes than were sent")
@@ -176,7 +177,7 @@ class S3Store:
         return ObjectInfo(
             key,
             answer["ContentLength"],
-            answer["LastModified"],
+            answer["LastModified"].astimezone(UTC),
             _version(answer),
             _checksum(answer),
             answer.get("ObjectLockRetainUntilDate"),
@@ -198,7 +199,7 @@ class S3Store:
                     yield ObjectInfo(
                         entry["Key"].removeprefix(self._above),
                         entry["Size"],
-                        entry["LastModified"],
+                        entry["LastModified"].astimezone(UTC),
                         _version(entry),
                     )
             if not page.get("IsTruncated"):
@@ -252,7 +253,7 @@ class S3Store:
             arguments["ExpectedBucketOwner"] = self._options.owner
         try:
             answer: dict[str, Any] = getattr(self._client, operation)(**arguments)
-        except _SDK_ERRORS as error:
+        except SDK_ERRORS as error:
             if _code(error) in ("InvalidRange", "416"):
                 raise _BeyondEnd("the range starts beyond the object's end") from error
             raise self._explain(
@@ -278,7 +279,7 @@ class S3Store:
         """HEAD on the bucket, whoever owns it: empty when it answers, else the code."""
         try:
             self._client.head_bucket(Bucket=self._options.bucket)
-        except _SDK_ERRORS as error:
+        except SDK_ERRORS as error:
             return _code(error) or "unknown"
         return ""
 
@@ -332,7 +333,10 @@ def _checksum(answer: dict[str, Any]) -> str:
     encoded: str = answer.get("ChecksumSHA256", "")
     if not encoded or "-" in encoded:
         return ""
-    return f"sha256:{base64.b64decode(encoded).hex()}"
+    try:
+        return f"sha256:{base64.b64decode(encoded).hex()}"
+    except binascii.Error:
+        return "sha256:unreadable"
 
 
 def _code(error: Exception) -> str:

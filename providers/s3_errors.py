@@ -7,6 +7,7 @@ gives their status as the code.
 from __future__ import annotations
 
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from backups.errors import (
     BucketMissing,
@@ -85,9 +86,13 @@ _EXCEPTIONS: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
     (sdk.TokenRetrievalError, StoreDenied, _EXPIRED),
     (sdk.SSOError, StoreDenied, _EXPIRED),
     (sdk.LoginError, StoreDenied, _EXPIRED),
-    (sdk.HTTPClientError, StoreUnavailable, ""),  # refused, reset, timed out, cut
+    (sdk.ConnectionError, StoreUnavailable, ""),  # refused, no such host, timed out
+    (sdk.HTTPClientError, StoreUnavailable, ""),  # reset, timed out later, cut
     (sdk.IncompleteReadError, StoreUnavailable, ""),
 )
+
+SDK_ERRORS = (sdk.BotoCoreError, sdk.ClientError, ResponseParserError, ValueError)
+"""What leaves a call of botocore, ValueError when a header makes no sense."""
 
 
 def translate(error: Exception, what: str) -> StoreError:
@@ -103,7 +108,7 @@ def translate(error: Exception, what: str) -> StoreError:
     for kind, ours, hint in _EXCEPTIONS:
         if isinstance(error, kind):
             return ours(f"{what}: {text}", hint=hint)
-    if type(error).__name__ == "ResponseParserError":  # not the XML of an S3 answer
+    if isinstance(error, ValueError | ResponseParserError):  # botocore could not read it
         return StoreUnavailable(f"{what}: the answer is not one of an S3 endpoint")
     return StoreError(f"{what}: {text}")
 
