@@ -202,8 +202,8 @@ def open_segment(
         opened = source.header()
     else:
         opened = Header.parse(header.raw)
-        if opened.raw != header.raw or not 0 < header.skip <= len(data):
-            raise Damaged("the replacement header does not fit the object")
+        if opened.raw != header.raw:
+            raise Damaged("bytes follow the replacement header")
         source.take(header.skip)
     file_key = opened.open(identities)
     check_context(opened, expected)
@@ -216,11 +216,9 @@ def _decompress(chunks: Iterable[bytes], plain_bytes: int) -> Iterator[bytes]:
     missing = plain_bytes
     for chunk in chunks:
         for at in range(0, len(chunk), _BITE):
-            if frame.eof:
-                raise Damaged("bytes follow the compressed data")
             try:
                 block = frame.decompress(chunk[at : at + _BITE])
-            except zstandard.ZstdError as error:
+            except zstandard.ZstdError as error:  # also when bytes follow a whole frame
                 raise Damaged("the compressed data is damaged") from error
             missing -= len(block)
             if missing < 0:

@@ -276,7 +276,7 @@ def test_a_small_frame_that_grows_huge_stays_within_a_segments_memory() -> None:
 def test_a_window_beyond_the_limit_is_refused() -> None:
     wide = zstandard.ZstdCompressionParameters(window_log=28)
     compressor = zstandard.ZstdCompressor(compression_params=wide).compressobj()
-    with pytest.raises(Damaged):
+    with pytest.raises(Damaged, match="compressed data"):
         read(forged(compressor.compress(PLAIN) + compressor.flush()))
 
 
@@ -317,6 +317,12 @@ def test_a_header_of_another_segment_does_not_open_this_one() -> None:
         open_as(NEXT, rotated(stored_header(build(PLAIN, OTHER_PLACES[2]).data)))
     with pytest.raises(Damaged):
         open_as(NEXT, rotated(stored_header(build(PLAIN).data)))
+
+
+def test_a_new_header_makes_an_age_file_or_is_refused() -> None:
+    new = rotated(stored_header(SEGMENT))
+    with pytest.raises(Damaged, match="follow"):
+        open_as(NEXT, replace(new, raw=new.raw + b"\n"))
 
 
 @given(st.integers(-1, len(SEGMENT) + 1).filter(lambda skip: skip != HEAD))
