@@ -116,7 +116,9 @@ class LocalStore:
         for key in _walk(self._root / folder, f"{folder}/" if folder else "", prefix):
             # An object may be deleted while its neighbours are being listed.
             with contextlib.suppress(ObjectMissing):
-                yield self.stat(key)
+                with self._errors(key):  # also files that are not ours, whatever their name
+                    info = _info(key, (self._root / key).stat())
+                yield info
 
     def delete(self, key: str, *, version_id: str | None = None) -> None:
         """See `ports.ObjectStore.delete`."""
@@ -227,7 +229,7 @@ def _walk(folder: Path, above: str, prefix: str) -> Iterator[str]:
             names = sorted(
                 entry.name + ("/" if entry.is_dir(follow_symlinks=False) else "")
                 for entry in entries
-                if not entry.name.startswith(".")
+                if not entry.name.startswith(".") and not entry.is_symlink()
             )
     except (FileNotFoundError, NotADirectoryError):
         return
