@@ -36,18 +36,20 @@ CLOCK = SystemClock()
 MakeStore = Callable[..., S3Store]
 
 
+@pytest.fixture(scope="module")
+def client(s3_endpoint: str) -> Iterator[S3Client]:
+    """The adapter's own, made once: that takes boto3 longer than most tests."""
+    store = connect(S3Options("any", endpoint=s3_endpoint))
+    yield store._client
+    store.close()
+
+
 @pytest.fixture
-def make_store(s3_endpoint: str) -> Iterator[MakeStore]:
-    made: list[S3Store] = []
-
+def make_store(client: S3Client) -> MakeStore:
     def make(bucket: str, **options: object) -> S3Store:
-        store = connect(S3Options(bucket, endpoint=s3_endpoint, **options))  # type: ignore[arg-type]
-        made.append(store)
-        return store
+        return S3Store(client, S3Options(bucket, **options))  # type: ignore[arg-type]
 
-    yield make
-    for store in made:
-        store.close()
+    return make
 
 
 @pytest.fixture

@@ -274,6 +274,20 @@ def test_what_is_sent_with_every_call(server: Server, s3: S3Store) -> None:
     assert "x-amz-trailer" not in put
 
 
+def test_under_tls_the_payload_is_not_hashed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_keys(monkeypatch)
+    signed: list[dict[str, bytes]] = []
+    with closing(connect(S3Options("bucket", endpoint="https://127.0.0.1:1"))) as store:
+        events = store._client.meta.events
+        events.register("before-send.s3", lambda request, **_: signed.append(request.headers))
+        with pytest.raises(StoreUnavailable):
+            store.put("key", DATA)
+    (headers,) = signed
+    assert headers["X-Amz-Content-SHA256"] == b"UNSIGNED-PAYLOAD"
+    assert headers["x-amz-checksum-sha256"] == encoded(DATA).encode()
+    assert b"x-amz-checksum-sha256" in headers["Authorization"]  # the digest itself is signed
+
+
 def test_accidents_of_a_stat(server: Server, s3: S3Store) -> None:
     server.script = [head_only(404), head_only(404)]
     with pytest.raises(BucketMissing):
