@@ -70,12 +70,12 @@ def main() -> int:
         with step("Which backups are there?", timings):
             backup_id = json.loads(backups("list", "--json", quiet=True))[0]["backup_id"]
             backups("list")
-            backups("show", backup_id)
         with step("Restore into a new database, beside the damaged one", timings):
             backups("restore", backup_id, "--to", places.database("shop_restored"))
         with step("Damaged and restored, side by side", timings):
             compare(places)
-        recipe(backup_id)
+        with step("What is in it, and how to recover it without this program", timings):
+            backups("show", backup_id)
 
     console.rule("[bold]How long it took")
     for title, seconds in timings:
@@ -126,7 +126,7 @@ customers:
         url: {places.database("shop")}
 """)
     backups("init")
-    console.print(f"\n[dim]{fleet.read_text()}[/]")
+    console.print(f"\n{fleet.read_text()}", markup=False, style="dim")
     backups("apply", str(fleet))
 
 
@@ -157,12 +157,6 @@ def compare(places: Places) -> None:
         "fingerprint taken in the dump's own snapshot: [bold green]equal[/]. "
         "Else the copy would not have its name."
     )
-
-
-def recipe(backup_id: str) -> None:
-    console.rule("[bold]Without this program: the bucket, an identity and stock tools")
-    console.print("What follows is what `backups show` prints, and README.txt in the bucket.\n")
-    backups("show", backup_id, "--recipe")
 
 
 # --- helpers --------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,6 +74,29 @@ def refuse_skip(report: Report) -> Report:
             report.outcome = "failed"
             report.longrepr = f"skipped for a reason that is not declared: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> Iterator[None]:
+    """A thread left running would eat the other tests' time and keep the process alive."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    for thread in left:
+        thread.join(timeout=5)
+    still = [thread.name for thread in left if thread.is_alive()]
+    assert not still, f"threads still run after the test: {still}"
+
+
+def pytest_unconfigure() -> None:
+    """Python waits for threads without end; the gate does not."""
+    left = [
+        t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon
+    ]
+    if left:
+        print(f"threads still run: {[thread.name for thread in left]}", file=sys.stderr)
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        os._exit(1)
 
 
 # --- the local cloud ------------------------------------------------------------------
