@@ -177,21 +177,21 @@ def create_database(name: str, found: Mapping[str, str], server_major: int) -> s
 
 def apply(connection: Connection[Any], database: str, found: Mapping[str, str]) -> None:
     """Give the connected database the source's owner, rights and settings."""
-    if found.get("public schema") == "absent":
-        connection.execute("DROP SCHEMA public")
     for key in sorted(found):
         if key.startswith("set "):
             name, _, role = key.removeprefix("set ").partition(" for ")
-            # FROM CURRENT spares knowing which settings are lists and how those are quoted.
-            connection.execute("SELECT set_config(%s, %s, false)", (name, found[key]))
             start = quoted("ALTER DATABASE {database}", database=database)
             if role:
                 start = quoted(
                     "ALTER ROLE {role} IN DATABASE {database}", role=role, database=database
                 )
             parameter = sql.SQL(".").join(map(sql.Identifier, name.split(".")))
-            connection.execute(start + sql.SQL(" SET ") + parameter + sql.SQL(" FROM CURRENT"))
-            connection.execute(sql.SQL("RESET ") + parameter)
+            # FROM CURRENT spares knowing which settings are lists and how those are quoted.
+            with connection.transaction():
+                connection.execute("SELECT set_config(%s, %s, true)", (name, found[key]))
+                connection.execute(
+                    start + sql.SQL(" SET ") + parameter + sql.SQL(" FROM CURRENT")
+                )
     owner = found["owner"]
     connection.execute(quoted("ALTER DATABASE {d} OWNER TO {owner}", d=database, owner=owner))
     connection.execute(

@@ -37,7 +37,10 @@ from backups.errors import (
 from backups.model import Fingerprint, RestoreOptions, Source
 from backups.ports import Blocks, Entropy, Progress
 
-SESSION = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+SESSION = (
+    "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+    " -c default_transaction_read_only=off"
+)
 """Of the sessions that load. A copy that a crash of the server loses is just made again;
 the rename that publishes it is another session's, and is flushed."""
 

@@ -1,0 +1,207 @@
+"""What the PostgreSQL engine does not do, and how it says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from pg_kit import (
+    ENGINE,
+    Make,
+    databases,
+    drop,
+    dropped,
+    give,
+    silent,
+    take,
+    url_of,
+)
+
+from backups.engines.postgres.dump import open_dump
+from backups.engines.postgres.server import login
+from backups.entropy import SystemEntropy
+from backups.errors import (
+    AccessDenied,
+    BackupsError,
+    EngineError,
+    EnvironmentLacks,
+    TargetRefused,
+    ToolError,
+    Unreachable,
+)
+from backups.model import RestoreOptions, Secret, Source
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def fresh(pg15_url: str) -> Iterator[str]:
+    """Name of a database that does not exist; dropped afterwards."""
+    yield from dropped(pg15_url)
+
+
+def test_a_target_that_is_not_empty_is_refused(pg15_url: str, make_database: Make) -> None:
+    source = make_database(pg15_url, sql="CREATE TYPE t AS ENUM ()")
+    with (
+        pytest.raises(TargetRefused, match="not empty"),
+        ENGINE.restore(Source(source), RestoreOptions()),
+    ):
+        pytest.fail("it was accepted")
+
+
+def test_an_empty_target_is_used_unless_somebody_is_there(
+    pg15_url: str, make_database: Make
+) -> None:
+    taken = take(make_database(pg15_url, sql="CREATE TABLE t AS SELECT 1 AS v"))
+    target = make_database(pg15_url)
+    with psycopg.connect(target), pytest.raises(TargetRefused, match="connected"):
+        give(taken, target)
+    before = databases(pg15_url)
+    assert give(taken, target) == []
+    assert databases(pg15_url) == before
+    with psycopg.connect(target) as connection:
+        assert connection.execute("SELECT v FROM t").fetchone() == (1,)
+
+
+def test_a_name_taken_meanwhile_is_refused(
+    pg15_url: str, make_database: Make, fresh: str
+) -> None:
+    artifacts, fingerprint = take(make_database(pg15_url, sql="CREATE TABLE t()"))
+    with ENGINE.restore(Source(url_of(pg15_url, fresh)), RestoreOptions()) as restoration:
+        restoration.load(fingerprint, lambda name: iter(artifacts[name]), silent)
+        make_database(pg15_url, fresh, sql="CREATE TABLE theirs()")
+        with pytest.raises(TargetRefused):
+            restoration.publish()
+    with psycopg.connect(url_of(pg15_url, fresh)) as connection:
+        assert connection.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
+    assert not [name for name in databases(pg15_url) if "_restoring_" in name]
+
+
+def test_an_older_client_is_refused(pg16_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKUPS_PG_BIN", "/usr/lib/postgresql/15/bin")
+    with pytest.raises(ToolError, match="client tools of version 16") as caught:
+        ENGINE.preflight(Source(pg16_url))
+    assert "postgresql-client-16" in caught.value.hint
+
+
+def test_what_the_server_lacks_is_named(
+    pg15_url: str, pg16_url: str, make_database: Make
+) -> None:
+    source = make_database(pg15_url, sql="CREATE EXTENSION citext; CREATE TABLE t (v citext)")
+    taken = take(source)
+    for name in dropped(pg16_url):
+        with pytest.raises(EnvironmentLacks, match='extension "citext" is not available'):
+            give(taken, url_of(pg16_url, name))
+        assert not [item for item in databases(pg16_url) if "_restoring_" in item]
+
+
+def test_rights_that_are_missing_are_counted(pg15_url: str, make_database: Make) -> None:
+    role = "reader_" + SystemEntropy().bytes(4).hex()
+    source = make_database(
+        pg15_url,
+        sql=f"CREATE ROLE {role} LOGIN; CREATE TABLE a(); CREATE TABLE b(); CREATE SEQUENCE s",
+    )
+    try:
+        as_role = source.replace("://postgres@", f"://{role}@")
+        with pytest.raises(AccessDenied, match="may not read 3 of") as caught:
+            ENGINE.preflight(Source(as_role))
+        assert "pg_read_all_data" in caught.value.hint
+        with psycopg.connect(source, autocommit=True) as connection:
+            connection.execute(f"GRANT pg_read_all_data TO {role}")
+            take(as_role)
+            connection.execute("ALTER TABLE a ENABLE ROW LEVEL SECURITY")
+        with pytest.raises(AccessDenied, match="hide rows of 1 tables") as caught:
+            ENGINE.preflight(Source(as_role))
+        assert "BYPASSRLS" in caught.value.hint
+    finally:
+        with psycopg.connect(pg15_url, autocommit=True) as connection:
+            connection.execute(f"DROP ROLE {role}")
+
+
+def test_a_user_who_is_no_superuser_restores_what_is_theirs(
+    pg15_url: str, make_database: Make, fresh: str
+) -> None:
+    role = "maker_" + SystemEntropy().bytes(4).hex()
+    with psycopg.connect(pg15_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN CREATEDB CREATEROLE")
+    try:
+        source = make_database(pg15_url)
+        with psycopg.connect(pg15_url, autocommit=True) as connection:
+            name = login(Source(source)).database
+            connection.execute(f"ALTER DATABASE {name} OWNER TO {role}")
+        as_role = source.replace("://postgres@", f"://{role}@")
+        with psycopg.connect(as_role) as connection:
+            connection.execute("CREATE TABLE t AS SELECT 1 AS v; CREATE EXTENSION citext")
+        copy = url_of(pg15_url, fresh).replace("://postgres@", f"://{role}@")
+        assert give(take(as_role), copy) == []
+    finally:
+        drop(pg15_url, name)
+        drop(pg15_url, fresh)
+        with psycopg.connect(pg15_url, autocommit=True) as connection:
+            connection.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda url: "postgresql://u@127.0.0.1:1/x", Unreachable, "refused"),
+        (lambda url: url.replace("postgres@", "nobody_here@"), AccessDenied, "nobody_here"),
+        (lambda url: url_of(url, "no such"), AccessDenied, "no such"),
+    ],
+)
+def test_a_login_that_fails_is_one_clear_error(
+    change: Callable[[str], str], error: type[BackupsError], words: str, pg15_url: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        ENGINE.preflight(Source(change(pg15_url), Secret("hunter2")))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_pooler_is_told_from_a_server(pooler: str) -> None:
+    with (
+        pytest.raises(EngineError, match="connection pooler"),
+        open_dump(login(Source(pooler))),
+    ):
+        pytest.fail("it was accepted")
+
+
+@pytest.fixture
+def pooler(pg15_url: str) -> Iterator[str]:
+    """What a pooler does to BackendKeyData: a real session behind another process id."""
+    import socket
+    import struct
+
+    real = login(Source(pg15_url)).parameters
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{real['host']}/.s.PGSQL.{real.get('port', '5432')}")
+        with client, server:
+            length = int.from_bytes(client.recv(4, socket.MSG_PEEK), "big")
+            server.sendall(client.recv(length))
+            while True:
+                data = server.recv(65536)
+                at = data.find(b"K\0\0\0\x0c")
+                if at >= 0:
+                    data = data[: at + 5] + struct.pack(">I", 1) + data[at + 9 :]
+                if not data:
+                    return
+                client.sendall(data)
+                if data.endswith(b"Z\0\0\0\5I"):
+                    request = client.recv(65536)
+                    if not request:
+                        return
+                    server.sendall(request)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield (
+        f"postgresql://{real['user']}@127.0.0.1:{listener.getsockname()[1]}/postgres"
+        "?sslmode=disable&gssencmode=disable"
+    )
+    listener.close()
+    thread.join(timeout=10)
