@@ -9,22 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
-from backups.errors import ConfigError
 from backups.format.age import Identity, Recipient, parse_identities
+from backups.format.dsse import private_pem, public_pem, read_private_pem, read_public_pem
 from backups.ports import Entropy
 from backups.private import WRITABLE, read_private, write_private
 
@@ -39,10 +30,8 @@ def create_keys(home: Home, entropy: Entropy) -> None:
     writes it. The public halves lie beside them, 0644, to be handed out.
     """
     signing = Ed25519PrivateKey.from_private_bytes(entropy.bytes(32))
-    private = signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public = signing.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_private(home.signing_key, private)
-    write_private(home.verify_key, public, mode=0o644)
+    write_private(home.signing_key, private_pem(signing))
+    write_private(home.verify_key, public_pem(signing.public_key()), mode=0o644)
 
     identity = Identity.generate(entropy)
     text = (
@@ -56,15 +45,7 @@ def create_keys(home: Home, entropy: Entropy) -> None:
 
 def load_signing_key(home: Home) -> Ed25519PrivateKey:
     """What manifests are signed with. Raises ConfigError."""
-    what = "the signing key"
-    pem = read_private(home.signing_key, what).encode()
-    try:
-        key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigError(f"{what} {home.signing_key} is not a PEM private key") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{what} {home.signing_key} is not an Ed25519 key")
-    return key
+    return read_private_pem(read_private(home.signing_key, "the signing key").encode())
 
 
 def load_verify_keys(home: Home) -> tuple[Ed25519PublicKey, ...]:
@@ -74,15 +55,7 @@ def load_verify_keys(home: Home) -> tuple[Ed25519PublicKey, ...]:
 
 def load_verify_key(path: Path) -> Ed25519PublicKey:
     """The trust anchor that a customer was handed. Raises ConfigError."""
-    what = "the verify key"
-    pem = read_private(path, what, refused=WRITABLE).encode()
-    try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise ConfigError(f"{what} {path} is not a PEM public key") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{what} {path} is not an Ed25519 key")
-    return key
+    return read_public_pem(read_private(path, "the verify key", refused=WRITABLE).encode())
 
 
 def load_restore_recipient(home: Home) -> Recipient:

@@ -71,10 +71,15 @@ def read_manifest(
     try:
         manifest = verify(envelope, keys)
     except IntegrityError as error:
-        raise type(error)(f"object {key}: {error}", hint=error.hint) from error
+        raise named(error, key) from error
     if (manifest.database, manifest.backup) != (database, backup):
         raise Damaged(f"object {key} is the manifest of another backup")
     return Found(key, hashlib.sha256(envelope).hexdigest(), manifest)
+
+
+def named(error: IntegrityError, key: str) -> IntegrityError:
+    """The same error, saying which object it is about."""
+    return type(error)(f"object {key}: {error}", hint=error.hint)
 
 
 def find_artifact(manifest: Manifest, name: str) -> Artifact:
@@ -105,8 +110,8 @@ def read_artifact(
                 yield block
                 done += len(block)
                 progress(f"reading {name}", done, total)
-        except Damaged as error:
-            raise Damaged(f"object {segment.key}: {error}") from error
+        except IntegrityError as error:
+            raise named(error, segment.key) from error
 
 
 def _fetched(store: ObjectStore, artifact: Artifact) -> Iterator[tuple[int, Segment, bytes]]:

@@ -1,0 +1,99 @@
+"""A home, a fleet file and the command line, as a person uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import yaml
+
+from backups.entropy import SystemEntropy
+from backups.format.age import Identity
+
+
+@dataclass
+class Said:
+    """What one call of the command line printed and ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class House:
+    """One operator with one customer."""
+
+    path: Path
+    customer_identity: Path
+    recipient: str
+
+    @property
+    def home(self) -> Path:
+        return self.path / "home"
+
+    def call(self, *argv: str, env: dict[str, str] | None = None) -> Said:
+        """A process of its own, as an operator would start it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "backups.cli", "--home", str(self.home), *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **(env or {})},
+            timeout=100,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def must(self, *argv: str) -> Said:
+        said = self.call(*argv)
+        assert said.code == 0, f"backups {' '.join(argv)}: {said.code}\n{said.out}\n{said.err}"
+        return said
+
+    def declare(self, store_url: str, **databases: str) -> None:
+        """`declare(store, shop=url)`: one customer `acme` with these databases."""
+        fleet = {
+            "customers": [
+                {
+                    "id": "acme",
+                    "plan": "max",
+                    "stores": [{"url": store_url}],
+                    "recipients": [self.recipient],
+                    "databases": [
+                        {"id": name, "engine": "postgresql", "url": url}
+                        for name, url in databases.items()
+                    ],
+                }
+            ]
+        }
+        path = self.path / "fleet.yaml"
+        path.write_text(yaml.safe_dump(fleet))
+        self.must("apply", str(path))
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """An initialised home; the customer's own identity lies beside it."""
+    identity = Identity.generate(SystemEntropy())
+    path = tmp_path / "customer-identity.txt"
+    path.touch(mode=0o600)
+    path.write_text(identity.reveal() + "\n")
+    house = House(tmp_path, path, str(identity.recipient))
+    house.must("init")
+    return house
+
+
+@pytest.fixture
+def s3_store(bucket: str, s3_endpoint: str) -> str:
+    """URL of a fresh S3 store."""
+    return f"s3://{bucket}/bloomneo?endpoint={quote(s3_endpoint, safe='')}"
