@@ -30,7 +30,7 @@ ROOT = HERE.parents[1]
 AWS = ROOT / "localstack" / ".cache" / "awscli" / "bin" / "aws"
 SOURCE, TARGET = "bench_source", "bench_target"
 
-PIPE, TUNED, OURS = "pg_dump -Fc | age | aws", "pg_dump -Z0 | zstd | age | aws", "backups"
+PIPE, TUNED, OURS = "(a) pg_dump -Fc, age, aws", "(a2) pg_dump -Z0, zstd, age, aws", "ours"
 
 TARGETS = {
     ("backup", "wall", PIPE): 0.25,
@@ -252,14 +252,14 @@ def verdicts(rows: list[Row]) -> list[tuple[str, float, float]]:
     for (job, figure, baseline), most in TARGETS.items():
         ours, theirs = (median(rows, job, what, figure) for what in (OURS, baseline))
         if ours is not None and theirs:
-            found.append((f"{job}: {figure} as a share of `{baseline}`", ours / theirs, most))
+            found.append((f"{job}: {figure} as a share of {baseline}", ours / theirs, most))
     for job, most in PEAKS.items():
         found.append((f"{job}: peak MiB", median(rows, job, OURS, "peak_mib") or 0, most))
     return found
 
 
-def fingerprint_share(rows: list[Row]) -> str:
-    """What our own runs say about the time that went into the fingerprint."""
+def told(rows: list[Row]) -> str:
+    """What our own runs say about themselves, timings among it."""
     said = [json.loads(row.cost.output) for row in rows if row.what == OURS]
     return "\n".join(json.dumps(one) for one in said)
 
@@ -284,7 +284,7 @@ def main() -> int:
     print(table(rows))
     for what, found, most in verdicts(rows):
         print(f"{'ok  ' if found <= most else 'MISS'} {what}: {found:.3g} (at most {most:g})")
-    print(fingerprint_share(rows))
+    print(told(rows))
     return 0
 
 
