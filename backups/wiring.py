@@ -20,7 +20,7 @@ from backups.errors import BackupsError, Damaged, NotFound
 from backups.ids import uuid7
 from backups.model import Backup, Manifest, Operation, Policy, Source
 from backups.ports import Catalog, ObjectStore
-from backups.settings import Home, init_home
+from backups.settings import Home, init_home, load_settings
 
 if TYPE_CHECKING:
     from backups.run.backup import BackupPorts
@@ -82,6 +82,7 @@ def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
                 *map(Recipient.parse, policy.recipients),
                 keys.load_restore_recipient(app.home),
             ),
+            level=load_settings(app.home).zstd_level,
             exclusive=partial(exclusive, app.home.locks),
         )
 

@@ -45,7 +45,7 @@ def command(
     at: datetime | None,
     to: str,
     password: str | None,
-    jobs: int,
+    jobs: int | None,
     json_: bool,
 ) -> None:
     """Restore with no catalog, no settings and no home: from the store alone."""
@@ -67,5 +67,5 @@ def command(
         wiring.recovery(store, identity, wanted) as (manifest, ports),
         progress(quiet=json_) as show,
     ):
-        done = restore(ports, manifest, target, RestoreOptions(jobs=jobs), show)
+        done = restore(ports, manifest, target, RestoreOptions(jobs or 2), show)
     report(done, to, json_)

@@ -37,7 +37,11 @@ def target_source(to: str, password: str | None) -> Source:
 def into_target(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that writes a copy."""
     for option in (
-        click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 64)),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, 64),
+            help="Parallel index builds and row streams; 2, or what settings.yaml says.",
+        ),
         click.option(
             "--password", metavar="REF", help="The target's password: env:NAME or file:PATH."
         ),
@@ -97,7 +101,7 @@ def command(
     at: datetime | None,
     to: str,
     password: str | None,
-    jobs: int,
+    jobs: int | None,
     dry_run: bool,
     json_: bool,
 ) -> None:
@@ -108,6 +112,7 @@ def command(
     """
     from backups import wiring
     from backups.run.restore import restore
+    from backups.settings import load_settings
 
     target = target_source(to, password)
     with wiring.opened(home) as app:
@@ -120,6 +125,7 @@ def command(
                     f"{when(entry.created_at)}, and write {size(entry.plain_bytes)} to {to}"
                 )
                 return
+            options = RestoreOptions(jobs or load_settings(app.home).restore_jobs)
             with progress(quiet=json_) as show, wiring.operation(app, entry, to):
-                done = restore(ports, manifest, target, RestoreOptions(jobs=jobs), show)
+                done = restore(ports, manifest, target, options, show)
     report(done, to, json_)

@@ -42,6 +42,8 @@ class BackupPorts:
     signing_key: Ed25519PrivateKey
     recipients: Sequence[Recipient]
     """The customer's and the restore agent's."""
+    level: int
+    """Of zstd, 1 to 19."""
     exclusive: Callable[[str], AbstractContextManager[None]]
     """Holds a database for one run at a time; raises Busy."""
 
@@ -107,6 +109,7 @@ def _write(
             ports.store,
             ports.entropy,
             ports.recipients,
+            level=ports.level,
             customer=run.customer,
             database=run.database,
             backup=run.id,

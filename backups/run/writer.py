@@ -39,6 +39,7 @@ class ArtifactWriter:
         entropy: Entropy,
         recipients: Sequence[Recipient],
         *,
+        level: int,
         customer: str,
         database: str,
         backup: str,
@@ -47,6 +48,7 @@ class ArtifactWriter:
         self._store = store
         self._entropy = entropy
         self._recipients = recipients
+        self._level = level
         self._where = (customer, database, backup, engine)
         self._numbers = itertools.count()
         self._pool = ThreadPoolExecutor(PUTTERS, thread_name_prefix="put")
@@ -89,7 +91,13 @@ class ArtifactWriter:
     def _builder(self, name: str, index: int) -> SegmentBuilder:
         customer, database, backup, engine = self._where
         context = Context(customer, database, backup, name, index, last=False, engine=engine)
-        return SegmentBuilder(self._recipients, context, self._entropy, threads=COMPRESSORS)
+        return SegmentBuilder(
+            self._recipients,
+            context,
+            self._entropy,
+            level=self._level,
+            threads=COMPRESSORS,
+        )
 
     def _submit(self, built: BuiltSegment) -> Future[Segment]:
         self._room.acquire()

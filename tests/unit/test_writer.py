@@ -40,6 +40,7 @@ def writer(store: object, backup: str = "b1") -> ArtifactWriter:
         store,  # type: ignore[arg-type]
         ENTROPY,
         [IDENTITY.recipient],
+        level=3,
         customer="acme",
         database="shop",
         backup=backup,
