@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ import psycopg
 from psycopg import Connection
 
 from backups.engines.postgres import around, dump, preflight
-from backups.engines.postgres.archive import ArchiveParser, Head
+from backups.engines.postgres.archive import (
+    ArchiveParser,
+    Event,
+    Head,
+    LargeObject,
+    Rows,
+)
+from backups.engines.postgres.load import Loader, loader
 from backups.engines.postgres.process import Child, running
 from backups.engines.postgres.server import (
     MAX_NAME,
@@ -23,6 +30,7 @@ from backups.engines.postgres.server import (
     pinned,
     quoted,
 )
+from backups.engines.postgres.toc import Toc
 from backups.engines.postgres.tools import Tools, choose
 from backups.errors import (
     AccessDenied,
@@ -110,12 +118,16 @@ class PostgresRestoration:
             # comes before and after the rows is restored from it, indexes in parallel.
             toc = Path(folder, "toc")
             toc.write_bytes(archive.head.raw)
+            before, jobs = Path(folder, "before"), max(1, self._options.jobs)
+            before.write_bytes(_listed(archive.head.toc))
             progress("creating the structure", 0, None)
-            self._restore(tools, [*options, "--section=pre-data", str(toc)])
-            self._load_data(tools, options, archive, progress)
+            sections = ["--section=pre-data", "--section=data", f"--use-list={before}"]
+            self._restore(tools, [*options, *sections, str(toc)])
+            encoding = expected.settings["encoding"]
+            with loader(self._copy, encoding, jobs) as target:
+                archive.load(target, progress)
             progress("building indexes and constraints", 0, None)
-            jobs = f"--jobs={max(1, self._options.jobs)}"
-            self._restore(tools, [*options, "--section=post-data", jobs, str(toc)])
+            self._restore(tools, [*options, "--section=post-data", f"--jobs={jobs}", str(toc)])
         with connected(self._copy) as connection:
             around.apply(connection, name, expected.settings)
         return tuple(notes)
@@ -191,22 +203,6 @@ class PostgresRestoration:
             connection.execute(quoted("GRANT {role} TO CURRENT_USER", role=role))
             self._joined.append(role)
 
-    def _load_data(
-        self, tools: Tools, options: list[str], archive: _Archive, progress: Progress
-    ) -> None:
-        argv = [tools.path("pg_restore"), *options, "--section=data"]
-        done = 0
-        with running(argv, self._copy, feeds=True, options=SESSION) as child:
-            try:
-                for block in archive.blocks():
-                    child.write(block)
-                    done += len(block)
-                    progress("loading rows", done, None)
-                child.end_input()
-            except BrokenPipeError:
-                raise failure(child, child.wait()) from None
-            _require_success(child)
-
     def _restore(self, tools: Tools, arguments: list[str]) -> None:
         argv = [tools.path("pg_restore"), *arguments]
         with running(argv, self._copy, options=SESSION) as child:
@@ -265,30 +261,45 @@ def failure(child: Child, code: int) -> BackupsError:
 
 
 class _Archive:
-    """The archive's stream: first its table of contents, then all of it again."""
+    """The archive's stream: first its table of contents, then the data."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._rest = blocks
         self._parser = ArchiveParser()
-        self._seen: list[bytes] = []
+        self._events: list[Event] = []
+        self._bytes = 0
         self.head = self._read_head()
 
-    def blocks(self) -> Blocks:
-        """The whole stream; it ends only if the archive is complete."""
-        yield from self._seen
-        self._seen = []
+    def load(self, target: Loader, progress: Progress) -> None:
+        """Give all data to `target`. Raises DumpFailed unless the archive is complete."""
+        self._give(self._events, target)
         for block in self._rest:
-            self._parser.feed(block)
-            yield block
+            self._give(self._parser.feed(block), target)
+            self._bytes += len(block)
+            progress("loading rows", self._bytes, None)
         self._parser.finish()
+        target.finish()
 
     def _read_head(self) -> Head:
         for block in self._rest:
-            self._seen.append(block)
-            for event in self._parser.feed(block):
-                if isinstance(event, Head):
-                    return event
+            self._bytes += len(block)
+            events = self._parser.feed(block)
+            if events and isinstance(events[0], Head):
+                self._events = events[1:]
+                return events[0]
         raise DumpFailed("the archive ends inside its table of contents")
+
+    def _give(self, events: Iterable[Event], target: Loader) -> None:
+        for event in events:
+            if isinstance(event, Rows):
+                target.rows(event)
+            elif isinstance(event, LargeObject):
+                target.large_object(event)
+
+
+def _listed(toc: Toc) -> bytes:
+    """A list for pg_restore, in the archive's order, of all but what has data."""
+    return b"".join(b"%d;\n" % entry.dump_id for entry in toc.entries if not entry.had_data)
 
 
 def _require_success(child: Child) -> None:
