@@ -34,8 +34,9 @@ class Child:
     _listener: threading.Thread | None = None
 
     def blocks(self) -> Iterator[bytes]:
-        """Its output, up to 1 MiB at a time. That it ends says nothing: see `wait`."""
-        while block := os.read(_fd(self.process.stdout), PIPE_BYTES):
+        """Its output, in blocks of 1 MiB. That it ends says nothing: see `wait`."""
+        pipe = self.process.stdout
+        while pipe and (block := pipe.read(PIPE_BYTES)):  # fills a block: it writes pages
             yield block
 
     def write(self, block: bytes) -> None:
