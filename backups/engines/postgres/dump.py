@@ -23,6 +23,10 @@ ENGINE = "postgresql"
 LOCK_WAIT = 60_000
 """Milliseconds that pg_dump waits for its shared locks before it gives up."""
 
+FORMAT = "-c TimeZone=UTC -c bytea_output=hex"
+"""Of values as text where pg_dump leaves it to the session: a copy on another server, in
+another time zone, must give the same text."""
+
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # now() is the start of the transaction, just before its snapshot: the data is at least as
 # fresh as that, by the server's own clock.
@@ -47,12 +51,14 @@ class PostgresDump:
         found: Preflight,
         name: str,
         snapshot: Snapshot,
+        rows: bool,
     ) -> None:
         self.preflight = found
         self.snapshot = snapshot
         self._login = login
         self._tools = tools
         self._name = name
+        self._rows = rows
         self._replica = preflight.in_recovery(connection)
         self._settings = around.settings(connection)
         self._extensions = around.extensions(connection)
@@ -93,8 +99,9 @@ class PostgresDump:
             f"--snapshot={self._name}",
             f"--lock-wait-timeout={LOCK_WAIT}",
             *(["--no-unlogged-table-data"] if self._replica else []),
+            *([] if self._rows else ["--exclude-table-data=*.*"]),
         ]
-        with running(argv, self._login) as child:
+        with running(argv, self._login, options=FORMAT) as child:
             try:
                 for block in child.blocks():
                     self._hasher.add(self._parser.feed(block))
@@ -113,8 +120,11 @@ class PostgresDump:
 
 
 @contextmanager
-def open_dump(login: Login) -> Iterator[PostgresDump]:
-    """Take a snapshot and hold it. Raises what `preflight.look` raises, ToolError too."""
+def open_dump(login: Login, *, rows: bool = True) -> Iterator[PostgresDump]:
+    """Take a snapshot and hold it; without `rows`, all but those of tables.
+
+    Raises what `preflight.look` raises, and ToolError.
+    """
     with connected(login) as connection:
         preflight.require_no_pooler(connection)
         tools = choose(preflight.major(connection))
@@ -124,7 +134,9 @@ def open_dump(login: Login) -> Iterator[PostgresDump]:
         name, taken_at, position = connection.execute(_SNAPSHOT).fetchall()[0]
         found = preflight.look(connection, tools)
         snapshot = Snapshot(taken_at=taken_at.astimezone(UTC), position=position or "")
-        dump = PostgresDump(connection, pinned(connection, login), tools, found, name, snapshot)
+        dump = PostgresDump(
+            connection, pinned(connection, login), tools, found, name, snapshot, rows
+        )
         yield dump
 
 

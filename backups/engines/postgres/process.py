@@ -39,17 +39,6 @@ class Child:
         while pipe and (block := pipe.read(PIPE_BYTES)):  # fills a block: it writes pages
             yield block
 
-    def write(self, block: bytes) -> None:
-        """Give it input. Raises BrokenPipeError when it is gone: `wait` tells why."""
-        view = memoryview(block)
-        while view:
-            view = view[os.write(_fd(self.process.stdin), view) :]
-
-    def end_input(self) -> None:
-        """There is no more input."""
-        if self.process.stdin:
-            self.process.stdin.close()
-
     def wait(self) -> int:
         """Its exit code, with all it said read; negative when a signal ended it."""
         code = self.process.wait()
@@ -76,12 +65,10 @@ class Child:
 
 
 @contextmanager
-def running(
-    argv: Sequence[str], login: Login, *, feeds: bool = False, options: str = ""
-) -> Iterator[Child]:
+def running(argv: Sequence[str], login: Login, *, options: str = "") -> Iterator[Child]:
     """Start a tool, in its own process group; leaving the context ends the whole group.
 
-    It reads from us if `feeds`, else from nothing. `options`: see `Login.environment`.
+    It reads nothing from us. `options`: see `Login.environment`.
     """
     with ExitStack() as stack:
         environment, fd = stack.enter_context(login.environment(options))
@@ -89,15 +76,15 @@ def running(
             [*argv, "--no-password", "--dbname", login.conninfo()],
             env=environment,
             pass_fds=[fd],
-            stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if feeds else subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
         child = Child(os.path.basename(argv[0]), process)
         stack.callback(_end, child)
         with suppress(OSError):  # above the user's limit of pipe pages: slower, not wrong
-            fcntl.fcntl(process.stdin or _fd(process.stdout), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(_fd(process.stdout), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         child._listener = threading.Thread(target=child.listen, daemon=True)
         child._listener.start()
         yield child
@@ -106,8 +93,6 @@ def running(
 def _end(child: Child) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.process.pid, signal.SIGKILL)
-    with suppress(BrokenPipeError):
-        child.end_input()
     child.wait()
     for pipe in (child.process.stdout, child.process.stderr):
         if pipe:

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from backups.engines.postgres import around, dump, preflight
+from backups.engines.postgres import around, dump, preflight, readback
 from backups.engines.postgres.archive import (
     ArchiveParser,
     Event,
@@ -84,6 +84,8 @@ class PostgresRestoration:
         self._copy = server.to(name)
         self._options = options
         self._exists = exists
+        self._jobs = max(1, options.jobs)
+        self._loaded: tuple[Tools, Toc] | None = None
         self._made_roles: list[str] = []
         self._joined: list[str] = []
         self.leftover: str | None = name
@@ -106,7 +108,7 @@ class PostgresRestoration:
         if expected.settings.get("public schema") == "absent":
             with connected(self._copy) as connection:
                 connection.execute("DROP SCHEMA public")
-        with tempfile.TemporaryDirectory(prefix="backups-") as folder:  # made with mode 0700
+        with private_folder() as folder:
             archive = _Archive(artifact("archive"))
             tools = choose(major, _major(archive.head.toc.tool_version))
             options = ["--exit-on-error"]
@@ -116,9 +118,9 @@ class PostgresRestoration:
                 notes.append("tablespaces that the server lacks were left out")
             # The table of contents is an archive without rows, as small as the schema: what
             # comes before and after the rows is restored from it, indexes in parallel.
-            toc = Path(folder, "toc")
+            toc = folder / "toc"
             toc.write_bytes(archive.head.raw)
-            before, jobs = Path(folder, "before"), max(1, self._options.jobs)
+            before, jobs = folder / "before", self._jobs
             before.write_bytes(_listed(archive.head.toc))
             progress("creating the structure", 0, None)
             sections = ["--section=pre-data", "--section=data", f"--use-list={before}"]
@@ -130,11 +132,16 @@ class PostgresRestoration:
             self._restore(tools, [*options, "--section=post-data", f"--jobs={jobs}", str(toc)])
         with connected(self._copy) as connection:
             around.apply(connection, name, expected.settings)
+        self._loaded = tools, archive.head.toc
         return tuple(notes)
 
     def fingerprint(self) -> Fingerprint:
-        """What the copy contains, by a dump of its own."""
-        return dump.fingerprint(self._copy)
+        """What the copy contains, read back over several sessions. Call it after `load`."""
+        if self._loaded is None:
+            raise RestoreFailed("nothing was loaded yet")
+        tools, toc = self._loaded
+        with private_folder() as folder:
+            return readback.fingerprint(self._copy, tools, toc, folder, self._jobs)
 
     def publish(self) -> None:
         """Rename; an empty database of that name leaves in the same transaction."""
@@ -209,6 +216,13 @@ class PostgresRestoration:
             for _ in child.blocks():
                 pass
             _require_success(child)
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """For lists and a table of contents, never rows; only we may enter (mode 0700)."""
+    with tempfile.TemporaryDirectory(prefix="backups-") as folder:
+        yield Path(folder)
 
 
 @contextmanager
