@@ -295,7 +295,7 @@ class S3Store:
         return self._options.lock.upper()
 
 
-class _BeyondEnd(StoreError):
+class _BeyondEnd(Exception):
     """A range that starts after the last byte; never leaves this module."""
 
 

@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def run(argv: list[str]) -> int:
-    """Exit code of one call."""
+    """Exit code of one call; every error that is expected is said in words."""
     try:
         cli.main(argv, prog_name="backups", standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -86,12 +86,18 @@ def run(argv: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _report(Cancelled("stopped by the keyboard"))
-    except BackupsError as error:
-        return _report(error)
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
-        return 1
+    except (BackupsError, OSError) as error:
+        return _report(error if isinstance(error, BackupsError) else _refused(error))
     return 0
+
+
+def _refused(error: OSError) -> BackupsError:
+    """A full disk, a folder without rights, a reader of our output that went away."""
+    where = f" ({error.filename})" if error.filename else ""
+    return BackupsError(
+        f"the system refused: {error.strerror or type(error).__name__}{where}",
+        hint="Look at the disk's free space and the folder's rights, then try again.",
+    )
 
 
 def _report(error: BackupsError) -> int:

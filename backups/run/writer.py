@@ -19,8 +19,8 @@ from backups.ports import Blocks, Entropy, ObjectStore, Progress
 PUTTERS = 2
 """Segments on their way at once; with the one being built they bound the memory."""
 
-COMPRESSORS = 2
-"""Threads that compress beside the one that reads the source."""
+AHEAD = 4
+"""Blocks, of about 1 MiB, that may wait for the thread that compresses and encrypts."""
 
 ATTEMPTS = 3
 """Keys tried for one segment; a new backup's keys are taken only by our own lost puts."""
@@ -51,7 +51,8 @@ class ArtifactWriter:
         self._level = level
         self._where = (customer, database, backup, engine)
         self._numbers = itertools.count()
-        self._pool = ThreadPoolExecutor(PUTTERS, thread_name_prefix="put")
+        self._builders = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._putters = ThreadPoolExecutor(PUTTERS, thread_name_prefix="put")
         self._room = threading.BoundedSemaphore(PUTTERS)
 
     def __enter__(self) -> ArtifactWriter:
@@ -63,7 +64,8 @@ class ArtifactWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._builders.shutdown(cancel_futures=True)
+        self._putters.shutdown(cancel_futures=True)
 
     def write(self, name: str, blocks: Blocks, progress: Progress) -> Artifact:
         """Store a stream to its end. The last segment is built only when `blocks` is
@@ -71,37 +73,29 @@ class ArtifactWriter:
 
         Raises what `blocks` and the store raise; then the stream has no last segment.
         """
-        segments: list[Segment] = []
-        pending: deque[Future[Segment]] = deque()
-        builder = self._builder(name, 0)
+        stream = _Stream(self, name)
+        building: deque[Future[None]] = deque()
         done = 0
         for block in blocks:
-            if builder.is_full:  # cut late: a full segment may still turn out the last
-                pending.append(self._submit(builder.finish(last=False)))
-                builder = self._builder(name, len(segments) + len(pending))
-            while pending and pending[0].done():  # a failed put ends the run at once
-                segments.append(pending.popleft().result())
-            builder.write(block)
+            if len(building) == AHEAD:
+                building.popleft().result()  # a failed put ends the run here
+            building.append(self._builders.submit(stream.add, block))
             done += len(block)
             progress(f"writing {name}", done, None)
-        segments.extend(put.result() for put in pending)
-        segments.append(self._submit(builder.finish(last=True)).result())
-        return Artifact(name, tuple(segments))
+        for step in building:
+            step.result()
+        return Artifact(name, self._builders.submit(stream.finish).result())
 
-    def _builder(self, name: str, index: int) -> SegmentBuilder:
+    def builder(self, name: str, index: int) -> SegmentBuilder:
+        """For the next segment of an artifact."""
         customer, database, backup, engine = self._where
         context = Context(customer, database, backup, name, index, last=False, engine=engine)
-        return SegmentBuilder(
-            self._recipients,
-            context,
-            self._entropy,
-            level=self._level,
-            threads=COMPRESSORS,
-        )
+        return SegmentBuilder(self._recipients, context, self._entropy, level=self._level)
 
-    def _submit(self, built: BuiltSegment) -> Future[Segment]:
+    def put(self, built: BuiltSegment) -> Future[Segment]:
+        """Start putting a segment, once there is room for one more."""
         self._room.acquire()
-        future = self._pool.submit(self._put, built)
+        future = self._putters.submit(self._put, built)
         future.add_done_callback(lambda _: self._room.release())
         return future
 
@@ -125,3 +119,30 @@ class ArtifactWriter:
                 version_id=receipt.version_id,
             )
         raise AssertionError("the loop ends by returning or raising")
+
+
+class _Stream:
+    """One artifact on its way, used by the building thread alone."""
+
+    def __init__(self, writer: ArtifactWriter, name: str) -> None:
+        self._writer = writer
+        self._name = name
+        self._builder = writer.builder(name, 0)
+        self._segments: list[Segment] = []
+        self._pending: deque[Future[Segment]] = deque()
+
+    def add(self, block: bytes) -> None:
+        """The next bytes. Raises what an earlier put raised."""
+        while self._pending and self._pending[0].done():
+            self._segments.append(self._pending.popleft().result())
+        if self._builder.is_full:  # cut late: a full segment may still turn out the last
+            self._pending.append(self._writer.put(self._builder.finish(last=False)))
+            following = len(self._segments) + len(self._pending)
+            self._builder = self._writer.builder(self._name, following)
+        self._builder.write(block)
+
+    def finish(self) -> tuple[Segment, ...]:
+        """The last segment goes when all others have arrived."""
+        self._segments.extend(put.result() for put in self._pending)
+        self._segments.append(self._writer.put(self._builder.finish(last=True)).result())
+        return tuple(self._segments)

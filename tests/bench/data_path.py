@@ -127,6 +127,13 @@ def our_restore(bench: Bench) -> Cost:
     )
 
 
+def fingerprint_alone(bench: Bench) -> Cost:
+    return bench.run(
+        ["pg_dump", "-Fc", "-Z0", bench.database(SOURCE)],
+        [sys.executable, HERE / "fingerprint.py"],
+    )
+
+
 BACKUPS = {PIPE: pipe_backup, TUNED: tuned_backup, OURS: our_backup}
 RESTORES = {PIPE: pipe_restore, TUNED: tuned_restore, OURS: our_restore}
 
@@ -143,6 +150,7 @@ def run_all(bench: Bench, rounds: int, slow: bool) -> Iterator[Row]:
                 cost = pipeline(bench)
                 yield Row(job, what, cost, bench.stored() - before)
     fresh(bench, TARGET, create=False)
+    yield Row("fingerprint", "by itself, over pg_dump -Z0", fingerprint_alone(bench), 0.0)
 
 
 # --- the set-up -----------------------------------------------------------------------
@@ -258,6 +266,16 @@ def verdicts(rows: list[Row]) -> list[tuple[str, float, float]]:
     return found
 
 
+def share(rows: list[Row]) -> str:
+    """Of our backup's CPU time, server included, how much the fingerprint is."""
+    (alone,) = (json.loads(row.cost.output) for row in rows if row.job == "fingerprint")
+    whole = sum(median(rows, "backup", OURS, figure) or 0 for figure in ("cpu", "server_cpu"))
+    cpu = alone["fingerprint_cpu_seconds"]
+    return (
+        f"fingerprint: {cpu} CPU s for {alone['rows']:,} rows, {cpu / whole:.0%} of the backup"
+    )
+
+
 def told(rows: list[Row]) -> str:
     """What our own runs say about themselves, timings among it."""
     said = [json.loads(row.cost.output) for row in rows if row.what == OURS]
@@ -284,6 +302,7 @@ def main() -> int:
     print(table(rows))
     for what, found, most in verdicts(rows):
         print(f"{'ok  ' if found <= most else 'MISS'} {what}: {found:.3g} (at most {most:g})")
+    print(share(rows))
     print(told(rows))
     return 0
 

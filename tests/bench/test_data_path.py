@@ -18,7 +18,8 @@ def test_backup_and_restore_stay_within_bounds(
     with data_path.prepared(pg15_url, MIB_SMALL) as bench:
         rows = list(data_path.run_all(bench, rounds=1, slow=True))
     with capsys.disabled():
-        print(f"\n{MIB_SMALL} MiB:\n{data_path.table(rows)}\n{data_path.told(rows)}")
+        print(f"\n{MIB_SMALL} MiB:\n{data_path.table(rows)}")
+        print(data_path.share(rows), data_path.told(rows), sep="\n")
         for what, found, most in data_path.verdicts(rows):
             print(f"{what}: {found:.3g} (at full size at most {most:g})")
     ours = [row for row in rows if row.what == data_path.OURS]
