@@ -53,8 +53,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-    epilog="Exit codes: 0 done, 1 failed, 2 usage; one per kind of error, "
-    "listed in backups/errors.py and in the README.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, and one per kind of error: see "
+    "backups/cli/README.md.",
 )
 @click.version_option(__version__, prog_name="backups")
 @click.option(

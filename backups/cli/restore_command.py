@@ -119,6 +119,18 @@ def command(
         entry = wiring.choose(app, backup, at)
         with wiring.restore_ports(app, entry) as ports:
             manifest = wiring.manifest_of(app, ports.store, entry)
+            if dry_run and json_:
+                print_json(
+                    {
+                        "dry_run": True,
+                        "backup_id": entry.id,
+                        "created_at": entry.created_at,
+                        "target": to,
+                        "bytes": entry.plain_bytes,
+                        "stored_bytes": entry.stored_bytes,
+                    }
+                )
+                return
             if dry_run:
                 click.echo(
                     f"would read {size(entry.stored_bytes)} of backup {entry.id}, taken "

@@ -38,6 +38,12 @@ TARGETS = {
     ("restore", "wall", TUNED): 1.0,
 }
 """What ours may take as a share of a baseline's, at full size."""
+ROWS = {
+    "mixed": {"events": 1900, "documents": 420, "measures": 900},
+    "narrow": {"events": 1400, "documents": 420, "measures": 3600},
+}
+"""Rows per MiB of each table. `mixed`: jsonb and text in most rows, some 330 bytes a row;
+`narrow`: two rows of three hold numbers only, some 190 bytes a row."""
 PEAKS = {"backup": 250.0, "restore": 400.0}
 """Most MiB of the process tree, whatever the size."""
 
@@ -157,7 +163,7 @@ def run_all(bench: Bench, rounds: int, slow: bool) -> Iterator[Row]:
 
 
 @contextmanager
-def prepared(server: str, mib: int) -> Iterator[Bench]:
+def prepared(server: str, mib: int, rows: str = "mixed") -> Iterator[Bench]:
     """A source database, an S3 endpoint, keys and a fleet; all gone in the end."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -186,6 +192,8 @@ def prepared(server: str, mib: int) -> Iterator[Bench]:
             )  # fmt: skip
             fresh(bench, SOURCE, create=True)
             sql = (HERE / "data.sql").read_text().replace("{mib}", str(mib))
+            for table_name, count in ROWS[rows].items():
+                sql = sql.replace(f"{{{table_name}}}", str(count))
             psql = ["psql", "-q", "--set", "ON_ERROR_STOP=1", bench.database(SOURCE)]
             subprocess.run(psql, input=sql, text=True, check=True)
             enrol(bench)
@@ -285,6 +293,7 @@ def told(rows: list[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--mib", type=int, default=1300, help="size of the data as COPY text")
+    parser.add_argument("--rows", choices=ROWS, default="mixed")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-slow", action="store_true", help="leave out the zlib baseline")
     parser.add_argument("--server", default=os.environ.get("BACKUPS_TEST_PG_15"))
@@ -295,7 +304,7 @@ def main() -> int:
         if not shutil.which(tool):
             parser.error(f"{tool} is missing: run localstack/setup bench")
     rows: list[Row] = []
-    with prepared(args.server, args.mib) as bench:
+    with prepared(args.server, args.mib, args.rows) as bench:
         for row in run_all(bench, args.rounds, not args.no_slow):
             rows.append(row)
             print(f"{row.job}: {row.what}: {row.cost.wall:.2f} s", file=sys.stderr, flush=True)

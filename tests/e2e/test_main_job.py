@@ -79,6 +79,15 @@ def source(request: pytest.FixtureRequest, pg15_url: str, make_database: MakeDat
     return url
 
 
+def documented(call: str) -> set[str]:
+    """The JSON fields that the command line's reference promises for a call."""
+    text = (ROOT / "backups" / "cli" / "README.md").read_text()
+    (row,) = (
+        line for line in text.splitlines() if line.startswith("| ") and f"`{call}`" in line
+    )
+    return set(re.findall(r"`(\w+)`", row.split("|")[2]))
+
+
 def test_there_and_back(
     house: House, s3_store: str, source: str, name_of_copy: Callable[[str], str]
 ) -> None:
@@ -86,12 +95,17 @@ def test_there_and_back(
     before = plain_dump(source)
     ran = house.must("run", "shop", "--json").json
     assert ran["state"] == "committed"
+    assert set(ran) == documented("run --json")
     assert 0 < ran["stored_bytes"] < ran["bytes"]
     (listed,) = house.must("list", "shop", "--json").json
     assert listed["backup_id"] == ran["backup_id"]
+    assert set(listed) == documented("list --json")
+    (row,) = house.must("status", "acme", "--json").json
+    assert set(row) == documented("status --json")
     copy = name_of_copy("there_and_back")
     restored = house.must("restore", "shop", "--to", copy, "--json").json
     assert restored["equal"] is True
+    assert set(restored) == documented("restore --json")
     assert restored["tables"] > 0
     assert same_in_any_order(before, plain_dump(copy))
     assert house.must("check", ran["backup_id"]).out.startswith("backup")

@@ -87,7 +87,7 @@ def look(connection: Connection[Any], tools: Tools) -> Preflight:
         server_version=connection.info.parameter_status("server_version") or "",
         tool_version=tools.version,
         size_bytes=_one(connection, "SELECT pg_database_size(current_database())"),
-        warnings=(*_warnings(connection), *tools.warnings()),
+        warnings=tuple(_warnings(connection)),
     )
 
 

@@ -19,7 +19,6 @@ PIPE_BYTES = 1 << 20
 """Of the pipe to or from a tool; the usual 64 KiB make it wait for us on every page."""
 _KEPT = 64 << 10
 _ERROR = re.compile(r"(?:ERROR|FATAL|PANIC|error|fatal): +(?!error)(.*)")
-_WARNING = re.compile(r"^\w+: warning: (.*)")
 _VALUE = re.compile(r': "|=\(')
 """Where the server's message begins to quote what was in a row."""
 
@@ -51,11 +50,6 @@ class Child:
         lines = self._said.decode("utf-8", "replace").split("\n")
         found = [match[1] for line in lines if (match := _ERROR.search(line))]
         return [_VALUE.split(words, maxsplit=1)[0] for words in found[:3]]
-
-    def warnings(self) -> list[str]:
-        """What it warned of."""
-        lines = self._said.decode("utf-8", "replace").split("\n")
-        return [match[1] for line in lines if (match := _WARNING.match(line))]
 
     def listen(self) -> None:
         """Read its stderr, so that it never waits for us; the first 64 KiB are kept."""

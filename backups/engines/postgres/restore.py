@@ -111,6 +111,7 @@ class PostgresRestoration:
         with private_folder() as folder:
             archive = _Archive(artifact("archive"))
             tools = choose(major, _major(archive.head.toc.tool_version))
+            notes.extend(tools.warnings())
             options = ["--exit-on-error"]
             missing = {e.tablespace for e in archive.head.toc.entries} - tablespaces - {""}
             if missing:
