@@ -7,7 +7,6 @@ that decrypts; only restoring calls `load_identities`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -18,9 +17,7 @@ from backups.format.age import Identity, Recipient, parse_identities
 from backups.format.dsse import private_pem, public_pem, read_private_pem, read_public_pem
 from backups.ports import Entropy
 from backups.private import WRITABLE, read_private, write_private
-
-if TYPE_CHECKING:
-    from backups.settings import Home
+from backups.settings import Home
 
 
 def create_keys(home: Home, entropy: Entropy) -> None:

@@ -9,8 +9,6 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from backups.errors import ConfigError
-from backups.ports import Entropy
-from backups.private import write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,37 +89,3 @@ def load_settings(home: Home) -> Settings:
     settings = validate(document, Settings)
     refuse("the settings file", document.problems)
     return settings or Settings()
-
-
-_TEXT = (
-    "# Settings of this home. These are the defaults; take the # away to change one.\n"
-    + "".join(f"# {name}: {field.default}\n" for name, field in Settings.model_fields.items())
-)
-
-
-def init_home(path: Path, entropy: Entropy) -> Home:
-    """Make a home at `path`, which must be missing or an empty directory.
-
-    The catalog is made when it is first opened. Raises ConfigError, and leaves what was
-    there alone.
-    """
-    from backups.keys import create_keys  # noqa: PLC0415  # opening a home needs no crypto
-
-    home = Home(path.absolute())
-    try:
-        home.path.mkdir(mode=0o700, exist_ok=True)
-        found = sorted(entry.name for entry in home.path.iterdir())
-        # The root of a file system that was mounted for this purpose is as good as empty.
-        if found not in ([], ["lost+found"]):
-            whose = "a home is there" if home.settings_file.exists() else "it is not empty"
-            raise ConfigError(
-                f"no home was made at {home.path}: {whose}",
-                hint="Nothing was touched. Name a new directory with --home.",
-            )
-        home.path.chmod(0o700)
-        home.keys.mkdir(mode=0o700)  # of two that start at once, one fails here
-    except OSError as error:
-        raise ConfigError(f"no home was made at {home.path}: {error.strerror}") from error
-    create_keys(home, entropy)
-    write_private(home.settings_file, _TEXT.encode())
-    return home

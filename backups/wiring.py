@@ -20,7 +20,7 @@ from backups.errors import BackupsError, Damaged, NotFound
 from backups.ids import uuid7
 from backups.model import Backup, Manifest, Operation, Policy, Source
 from backups.ports import Catalog, ObjectStore
-from backups.settings import Home, init_home, load_settings
+from backups.settings import Home, load_settings
 
 if TYPE_CHECKING:
     from backups.run.backup import BackupPorts
@@ -40,6 +40,7 @@ class App:
 def init(path: str) -> Home:
     """A new home with keys and an empty catalog. Raises ConfigError when one is there."""
     from backups.catalog.open import open_catalog
+    from backups.init import init_home
 
     home = init_home(Path(path), SystemEntropy())
     open_catalog(home.catalog).close()

@@ -20,7 +20,8 @@ from backups import keys
 from backups.entropy import SystemEntropy
 from backups.errors import ConfigError
 from backups.format.age import Identity
-from backups.settings import Home, init_home
+from backups.init import init_home
+from backups.settings import Home
 
 
 @pytest.fixture

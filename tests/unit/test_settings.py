@@ -7,7 +7,8 @@ import pytest
 
 from backups.entropy import SystemEntropy
 from backups.errors import ConfigError
-from backups.settings import Home, Settings, init_home, load_settings
+from backups.init import init_home
+from backups.settings import Home, Settings, load_settings
 
 
 def test_a_home_is_found_again(tmp_path: Path) -> None:
