@@ -7,7 +7,7 @@ Two doors that never share a key: `backup_ports` loads the signing key and publi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.errors import BackupsError, Damaged, NotFound
+from backups.errors import Damaged, NotFound
 from backups.ids import uuid7
 from backups.model import Backup, Manifest, Operation, Policy, Source
 from backups.ports import Catalog, ObjectStore
@@ -109,20 +109,15 @@ def reading_store(url: str) -> Iterator[ObjectStore]:
         yield store
 
 
-@contextmanager
-def restore_ports(app: App, entry: Backup) -> Iterator[RestorePorts]:
-    """What giving `entry` back needs: the restore agent's identity is read here."""
-    from backups import keys
-    from backups.engines.registry import open_engine
-    from backups.run.restore import RestorePorts
-
-    with reading_store(entry.store_url) as store:
-        yield RestorePorts(
-            clock=app.clock,
-            engine=open_engine(entry.engine, app.clock, app.entropy),
-            store=store,
-            identities=keys.load_identities(app.home.restore_identity),
-        )
+def giving_back(
+    app: App, entry: Backup
+) -> AbstractContextManager[tuple[Manifest, RestorePorts]]:
+    """A listed backup, and what giving it back needs: the restore agent's identity is read."""
+    return recovery(
+        entry.store_url,
+        app.home.restore_identity,
+        lambda store: manifest_of(app, store, entry),
+    )
 
 
 @contextmanager
@@ -176,6 +171,8 @@ def manifest_of(app: App, store: ObjectStore, entry: Backup) -> Manifest:
 @contextmanager
 def operation(app: App, entry: Backup, target: str) -> Iterator[None]:
     """The durable record of a restore, brought to its end whatever happens."""
+    from backups.run.backup import how_it_ended
+
     now = app.clock.now()
     record = Operation(
         id=uuid7(now, app.entropy.bytes(10)),
@@ -190,8 +187,7 @@ def operation(app: App, entry: Backup, target: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "interrupted"
-        words = str(error) if isinstance(error, BackupsError) else type(error).__name__
+        state, words = how_it_ended(error)
         app.catalog.end_operation(record.id, state, app.clock.now(), words)
         raise
     app.catalog.end_operation(record.id, "done", app.clock.now(), None)

@@ -23,10 +23,11 @@ def command(home: str, backup: str, json_: bool) -> None:
 
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
-        with wiring.restore_ports(app, entry) as ports:
-            manifest = wiring.manifest_of(app, ports.store, entry)
-            with progress(quiet=json_) as show:
-                check(ports, manifest, show)
+        with (
+            wiring.giving_back(app, entry) as (manifest, ports),
+            progress(quiet=json_) as show,
+        ):
+            check(ports, manifest, show)
     segments = sum(len(artifact.segments) for artifact in manifest.artifacts)
     if json_:
         print_json({"backup_id": entry.id, "intact": True, "objects": segments})

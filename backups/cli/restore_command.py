@@ -117,8 +117,7 @@ def command(
     target = target_source(to, password)
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, at)
-        with wiring.restore_ports(app, entry) as ports:
-            manifest = wiring.manifest_of(app, ports.store, entry)
+        with wiring.giving_back(app, entry) as (manifest, ports):
             if dry_run and json_:
                 print_json(
                     {

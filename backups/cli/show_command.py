@@ -24,13 +24,14 @@ def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bo
 
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
-        with wiring.reading_store(entry.store_url) as store:
-            manifest = wiring.manifest_of(app, store, entry)
-        script = recipe(manifest, entry.store_url)
         tables: tuple[TableContent, ...] = ()
         if contents:
-            with wiring.restore_ports(app, entry) as ports:
+            with wiring.giving_back(app, entry) as (manifest, ports):
                 tables = read_fingerprint(ports, manifest, lambda *_: None).tables
+        else:
+            with wiring.reading_store(entry.store_url) as store:
+                manifest = wiring.manifest_of(app, store, entry)
+        script = recipe(manifest, entry.store_url)
     if recipe_only:
         click.echo(script)
         return

@@ -71,8 +71,8 @@ def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progre
             manifest = _write(ports, policy, source, run, progress)
             envelope = sign(manifest, ports.signing_key)
         except BaseException as error:
-            state = "failed" if isinstance(error, Exception) else "interrupted"
-            ports.catalog.end_run(run.id, state, ports.clock.now(), _in_words(error))
+            state, words = how_it_ended(error)
+            ports.catalog.end_run(run.id, state, ports.clock.now(), words)
             raise
         ports.catalog.prepare_run(run.id, envelope)
         return _commit(ports, policy, run, envelope, manifest)
@@ -208,6 +208,8 @@ def as_backup(manifest: Manifest, store_url: str, envelope_sha256: str) -> Backu
     )
 
 
-def _in_words(error: BaseException) -> str:
+def how_it_ended(error: BaseException) -> tuple[str, str]:
+    """State and reason, as the catalog records a run or an operation that did not end well."""
+    state = "failed" if isinstance(error, Exception) else "interrupted"
     # Only our own errors are known to hold no secret; of others the kind must do.
-    return str(error) if isinstance(error, BackupsError) else type(error).__name__
+    return state, str(error) if isinstance(error, BackupsError) else type(error).__name__

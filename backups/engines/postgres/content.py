@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -123,16 +123,9 @@ class ContentHasher:
 
     def _begin(self, toc: Toc) -> None:
         self._toc = toc
-        children = {entry.dump_id for entry in toc.entries if inherits(entry)}
-        for entry in toc.entries:
-            if entry.desc == "TABLE DATA":
-                columns = copy_columns(entry.copy_stmt)
-                order = None
-                if not children.isdisjoint(entry.dependencies):
-                    order = sorted(range(len(columns)), key=columns.__getitem__)
-                    columns = tuple(sorted(columns))
-                self._columns[entry.dump_id] = columns
-                self._tables[entry.dump_id] = RowHasher(order)
+        for entry, columns, order in tables_with_rows(toc):
+            self._columns[entry.dump_id] = columns
+            self._tables[entry.dump_id] = RowHasher(order)
 
     def _add_large_object(self, event: LargeObject) -> None:
         if self._object is None:
@@ -169,6 +162,22 @@ class ContentHasher:
             hasher.rows,
             hasher.content,
         )
+
+
+def tables_with_rows(
+    toc: Toc,
+) -> Iterator[tuple[TocEntry, tuple[str, ...], list[int] | None]]:
+    """Tables, their columns in the order in which the content hash takes them, and where
+    those stand in the archive's rows; None for a table whose order is the archive's own."""
+    children = {entry.dump_id for entry in toc.entries if inherits(entry)}
+    for entry in toc.entries:
+        if entry.desc == "TABLE DATA":
+            columns = copy_columns(entry.copy_stmt)
+            if children.isdisjoint(entry.dependencies):
+                yield entry, columns, None
+            else:
+                order = sorted(range(len(columns)), key=columns.__getitem__)
+                yield entry, tuple(sorted(columns)), order
 
 
 def copy_columns(copy_stmt: str) -> tuple[str, ...]:

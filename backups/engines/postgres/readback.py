@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg import Connection
 
-from backups.engines.postgres.content import RowHasher, copy_columns, inherits
+from backups.engines.postgres.content import RowHasher, tables_with_rows
 from backups.engines.postgres.dump import FORMAT, failure, open_dump
 from backups.engines.postgres.dump import fingerprint as whole
 from backups.engines.postgres.process import running
@@ -143,25 +143,15 @@ def _tables(
     return tuple(
         sorted(
             TableContent(entry.namespace, entry.tag, columns, rows, f"{content:016x}")
-            for entry, columns in _with_rows(toc)
+            for entry, columns, _ in tables_with_rows(toc)
             for rows, content in [sums[entry.dump_id]]
         )
     )
 
 
-def _with_rows(toc: Toc) -> Iterator[tuple[TocEntry, tuple[str, ...]]]:
-    """Tables and their columns, in the order in which the content hash takes them."""
-    children = {entry.dump_id for entry in toc.entries if inherits(entry)}
-    for entry in toc.entries:
-        if entry.desc == "TABLE DATA":
-            columns = copy_columns(entry.copy_stmt)
-            is_child = not children.isdisjoint(entry.dependencies)
-            yield entry, tuple(sorted(columns)) if is_child else columns
-
-
 def _pieces(connection: Connection[Any], toc: Toc) -> Iterator[_Piece]:
     sizes = {(row[0], row[1]): row[2] for row in connection.execute(_SIZES)}
-    for entry, columns in _with_rows(toc):
+    for entry, columns, _ in tables_with_rows(toc):
         table = f"{_quoted(entry.namespace)}.{_quoted(entry.tag)}"
         named = ", ".join(map(_quoted, columns))
         pages = sizes.get((entry.namespace, entry.tag), 0)
