@@ -68,9 +68,11 @@ def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
     from backups.format.age import Recipient
     from backups.locks import exclusive
     from backups.run.backup import BackupPorts
+    from providers.access import Access
     from providers.registry import open_store
 
-    store = open_store(policy.store_url, clock=app.clock, entropy=app.entropy, role="writer")
+    access = Access("writer", policy.customer)
+    store = open_store(policy.store_url, clock=app.clock, entropy=app.entropy, access=access)
     with closing(store):
         yield BackupPorts(
             catalog=app.catalog,
@@ -102,9 +104,11 @@ def source_of(policy: Policy) -> Source:
 @contextmanager
 def reading_store(url: str) -> Iterator[ObjectStore]:
     """A store, to be read only."""
+    from providers.access import Access
     from providers.registry import open_store
 
-    store = open_store(url, clock=SystemClock(), entropy=SystemEntropy(), role="restorer")
+    access = Access("restorer")
+    store = open_store(url, clock=SystemClock(), entropy=SystemEntropy(), access=access)
     with closing(store):
         yield store
 

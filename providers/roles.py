@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal
 
 from backups.errors import StoreDenied
 from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body, ObjectStore
-
-Role = Literal["writer", "restorer", "pruner"]
+from providers.access import Role
 
 _REFUSED: dict[Role, frozenset[str]] = {
     "writer": frozenset({"delete"}),

@@ -11,7 +11,7 @@ from backups.errors import ConfigError
 from backups.fleet.document import EACH, Document, Place, near, read, refuse, validate
 from backups.fleet.rules import DEFAULT_PLANS, Fleet
 from backups.model import Plan, Policy
-from providers.registry import StoreUrl, parse_store_url
+from providers.urls import StoreUrl, parse_store_url
 
 
 def load_fleet(path: Path) -> Fleet:
@@ -173,4 +173,5 @@ def _identity(store: StoreUrl) -> tuple[str, str, str]:
     # AWS has one name space of buckets, however its endpoint is spelled.
     endpoint = urlsplit(store.options.get("endpoint", ""))
     aws = (endpoint.hostname or "").endswith(".amazonaws.com")
-    return store.scheme, store.bucket, "" if aws else endpoint.netloc.lower()
+    where = "" if aws else endpoint.netloc.lower()
+    return store.scheme, f"{store.account}/{store.bucket}", where

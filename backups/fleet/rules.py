@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from backups.errors import ConfigError
 from backups.format.age import Recipient
 from backups.ids import ID
-from providers.registry import parse_store_url
+from providers.urls import parse_store_url
 
 _WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d ([A-Za-z0-9_+/-]+)")
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f\x7f]+")

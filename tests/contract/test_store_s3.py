@@ -22,6 +22,7 @@ from backups.errors import (
     StoreUnavailable,
     TransferDamaged,
 )
+from providers.access import Access
 from providers.contract import CHECKS, Check, Trial
 from providers.faults import Fault, Faulty
 from providers.registry import open_store
@@ -187,17 +188,17 @@ def test_one_store_serves_many_threads(bucket: str, make_store: MakeStore) -> No
 def test_opened_by_its_url(bucket: str, s3_endpoint: str, s3_client: S3Client) -> None:
     url = f"s3://{bucket}/deep/er/?endpoint={s3_endpoint}&region=eu-central-1"
     entropy = SystemEntropy()
-    writer = open_store(url, clock=CLOCK, entropy=entropy, role="writer")
+    writer = open_store(url, clock=CLOCK, entropy=entropy, access=Access("writer"))
     writer.put("v1/key", b"x")
     assert s3_client.head_object(Bucket=bucket, Key="deep/er/v1/key")["ContentLength"] == 1
     with pytest.raises(StoreDenied):
         writer.delete("v1/key")
-    restorer = open_store(url, clock=CLOCK, entropy=entropy, role="restorer")
+    restorer = open_store(url, clock=CLOCK, entropy=entropy, access=Access("restorer"))
     assert [info.key for info in restorer.list("v1/")] == ["v1/key"]
     for call in (lambda: restorer.put("new", b"x"), lambda: restorer.delete("v1/key")):
         with pytest.raises(StoreDenied):
             call()
-    open_store(url, clock=CLOCK, entropy=entropy, role="pruner").delete("v1/key")
+    open_store(url, clock=CLOCK, entropy=entropy, access=Access("pruner")).delete("v1/key")
     assert list(restorer.list("")) == []
 
 

@@ -14,12 +14,13 @@ from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.errors import BucketMissing, ConfigError, StoreDenied
 from backups.ports import ObjectStore
-from providers.registry import StoreUrl, open_store, parse_store_url
-from providers.roles import Role
+from providers.access import Access, Role
+from providers.registry import open_store
+from providers.urls import StoreUrl, parse_store_url
 
 
 def opened(url: str, role: Role) -> ObjectStore:
-    return open_store(url, clock=SystemClock(), entropy=SystemEntropy(), role=role)
+    return open_store(url, clock=SystemClock(), entropy=SystemEntropy(), access=Access(role))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,12 @@ def opened(url: str, role: Role) -> ObjectStore:
             StoreUrl("file", "", "/srv/my disk", {}),
             "file:///srv/my disk",
         ),
+        ("gs://acme_b/x", StoreUrl("gs", "acme_b", "x", {}), "gs://acme_b/x"),
+        (
+            "az://acme/backups/a/b?lock=locked",
+            StoreUrl("az", "backups", "a/b", {"lock": "locked"}, "acme"),
+            "az://acme/backups/a/b",
+        ),
         ("memory:test-1", StoreUrl("memory", "test-1", "", {}), "memory:test-1"),
     ],
 )
@@ -74,8 +81,14 @@ def test_good_urls(url: str, expected: StoreUrl, place: str) -> None:
         ("", "not a kind of store"),
         ("acme-backups", "not a kind of store"),
         ("ftp://host/x", "'ftp' is not a kind of store"),
-        ("gs://bucket/x", "Google Cloud Storage .* not in this release"),
-        ("az://account/container", "Azure .* not in this release"),
+        ("gs://UPPER/x", "not the name of a Google"),
+        ("gs://ab", "not the name of a Google"),
+        ("gs://bucket?lock=governance", "'lock' is not valid"),
+        ("gs://bucket/../x", "not usable as a prefix"),
+        ("az://account", "az://account/container"),
+        ("az://account/con--tainer", "az://account/container"),
+        ("az://account/container/a//b", "not usable as a prefix"),
+        ("az://account/container?tenant=me", "'tenant' is not valid"),
         ("s3://", "not the name of an S3 bucket"),
         ("s3:///x", "not the name of an S3 bucket"),
         ("s3://UPPER/x", "not the name of an S3 bucket"),
