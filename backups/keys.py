@@ -6,6 +6,7 @@ that decrypts; only restoring calls `load_identities`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey,
 )
 
+from backups.errors import ConfigError
 from backups.format.age import Identity, Recipient, parse_identities
 from backups.format.dsse import private_pem, public_pem, read_private_pem, read_public_pem
 from backups.ports import Entropy
@@ -38,6 +40,22 @@ def create_keys(home: Home, entropy: Entropy) -> None:
     )
     write_private(home.restore_identity, text.encode())
     write_private(home.restore_recipient, f"{identity.recipient}\n".encode(), mode=0o644)
+
+
+def load_enrolment_key(home: Home, entropy: Entropy) -> bytes:
+    """32 bytes that external ids, ownership nonces and canaries are derived from; made when
+    first asked for. Raises ConfigError."""
+    if not home.enrolment_key.exists():
+        with suppress(ConfigError):  # another process was quicker
+            write_private(home.enrolment_key, entropy.bytes(32).hex().encode())
+    text = read_private(home.enrolment_key, "the enrolment key")
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError(f"the enrolment key {home.enrolment_key} is not one")
+    return key
 
 
 def load_signing_key(home: Home) -> Ed25519PrivateKey:

@@ -248,6 +248,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Destination:
+    """One store of a policy, and as whom each of our roles reaches it."""
+
+    url: str
+    writer: str | None = None
+    """A principal in the customer's account: an AWS role's ARN, a Google service account's
+    address, a Microsoft Entra client id. None: the credentials at hand."""
+    restorer: str | None = None
+    pruner: str | None = None
+    key_ref: str | None = None
+    """`env:NAME` or `file:PATH` of a stored key, where there must be one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Immutable, versioned rule for one database; editing makes a new version."""
 
@@ -259,7 +273,8 @@ class Policy:
     source_url: str
     password_ref: str | None
     """`env:NAME` or `file:PATH`; never the value."""
-    store_url: str
+    stores: tuple[Destination, ...]
+    """Where backups are taken to, and after it where each is copied to."""
     recipients: tuple[str, ...]
     """The customer's own; the restore agent's is added when a run starts."""
 
@@ -299,9 +314,50 @@ class Backup:
     plain_bytes: int
     stored_bytes: int
     store_url: str
+    """Where it was committed first; further copies are `Copy`s."""
     manifest_sha256: str
     seconds: float | None = None
     """How long the run took; unknown after a rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The same backup in a further store, with a manifest of its own there."""
+
+    backup: str
+    store_url: str
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in a store that is not as the manifests say."""
+
+    kind: str
+    """missing, altered, unlisted, unreadable, orphan, upload or unreachable."""
+    subject: str
+    """A key in the store, or a backup's id."""
+    words: str
+    bytes: int = 0
+    """What it occupies, where that costs somebody something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scrub:
+    """One comparison of a store with the manifests."""
+
+    id: str
+    customer: str
+    store_url: str
+    started_at: datetime
+    ended_at: datetime
+    objects: int
+    """Listed in the store."""
+    backups: int
+    """With a manifest that is believed."""
+    read_bytes: int
+    """Read and authenticated as a sample."""
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)

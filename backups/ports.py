@@ -10,6 +10,7 @@ from typing import Protocol
 from backups.model import (
     Backup,
     Capabilities,
+    Copy,
     Fingerprint,
     ObjectInfo,
     Operation,
@@ -18,6 +19,7 @@ from backups.model import (
     Receipt,
     RestoreOptions,
     Run,
+    Scrub,
     Snapshot,
     Source,
 )
@@ -201,12 +203,30 @@ class Catalog(Protocol):
         """Newest first."""
 
     def add_backup(self, backup: Backup) -> bool:
-        """List a backup found in a bucket; False when it was listed already."""
+        """List a backup found in a store, as a copy when it is listed from another one;
+        False when that was known already."""
+
+    def add_copy(self, copy: Copy) -> bool:
+        """List a copy of a listed backup; False when it was listed already."""
+
+    def copies(self, backup_id: str) -> list[Copy]:
+        """Those beside the first one, in the order of their stores' URLs."""
 
     def backup(self, backup_id: str) -> Backup: ...
 
     def backups(self, database: str | None = None) -> list[Backup]:
         """Newest first."""
+
+    def add_scrub(self, scrub: Scrub) -> None: ...
+
+    def scrubs(self, customer: str | None = None, limit: int = 50) -> list[Scrub]:
+        """Newest first."""
+
+    def prove_recipient(self, customer: str, recipient: str, at: datetime) -> None:
+        """Its holder has decrypted a canary; the newest proof counts."""
+
+    def proven_recipients(self, customer: str) -> dict[str, datetime]:
+        """Recipient to when its holder last proved to hold its identity."""
 
     def start_operation(self, operation: Operation) -> None: ...
 

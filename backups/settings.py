@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 from backups.errors import ConfigError
 
@@ -45,7 +45,7 @@ class Home:
 
     @property
     def keys(self) -> Path:
-        """Directory of the four key files."""
+        """Directory of the key files."""
         return self.path / "keys"
 
     @property
@@ -57,6 +57,11 @@ class Home:
     def verify_key(self) -> Path:
         """Public: handed to every customer."""
         return self.keys / "verify.pem"
+
+    @property
+    def enrolment_key(self) -> Path:
+        """Secret: what external ids, ownership nonces and canaries are derived from."""
+        return self.keys / "enrolment.key"
 
     @property
     def restore_identity(self) -> Path:
@@ -79,6 +84,10 @@ class Settings(BaseModel):
     0.9 % less than 2, for 1.1 and 1.5 times the work."""
     restore_jobs: int = Field(default=2, ge=1, le=64)
     """Parallel index builds and row streams of a restore that doesn't say."""
+    hosted: bool = False
+    """Customers name endpoints themselves: none may lead to a private address."""
+    hosted_allow: list[IPvAnyNetwork] = []
+    """Private networks that a hosted program may reach all the same."""
 
 
 def load_settings(home: Home) -> Settings:

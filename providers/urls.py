@@ -43,6 +43,20 @@ class StoreUrl:
         lead = "/" if self.scheme == "file" else ""
         return f"{self.scheme}://{lead}{'/'.join(part for part in parts if part)}"
 
+    @property
+    def root(self) -> tuple[str, str, str]:
+        """What makes a bucket one and the same, however its URL is spelled."""
+        # AWS has one name space of buckets, however its endpoint is spelled.
+        endpoint = urlsplit(self.options.get("endpoint", ""))
+        aws = (endpoint.hostname or "").endswith(".amazonaws.com")
+        bucket = f"{self.account}/{self.bucket}" if self.account else self.bucket
+        return self.scheme, bucket, "" if aws else endpoint.netloc.lower()
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The prefix, level by level."""
+        return tuple(part for part in self.prefix.split("/") if part)
+
 
 @dataclass(frozen=True, slots=True)
 class Syntax:

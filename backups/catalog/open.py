@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from backups.catalog.store import SqlCatalog, read, write
+from backups.catalog.sql import read, write
+from backups.catalog.store import SqlCatalog
 from backups.catalog.tables import HEAD
 from backups.errors import CatalogError
 

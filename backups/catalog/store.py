@@ -7,26 +7,29 @@ call can't undo another's. No exception of SQLAlchemy leaves this package.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, Row, Table, func, insert, select, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, Table, func, insert, select, update
 
 from backups.catalog import tables
-from backups.errors import Busy, CatalogError, NotFound
-from backups.model import Backup, Operation, Policy, Run
+from backups.catalog.sql import (
+    T,
+    fields_of,
+    model_of,
+    move,
+    one,
+    read,
+    shallow,
+    storable,
+    write,
+)
+from backups.errors import CatalogError, NotFound
+from backups.model import Backup, Copy, Operation, Policy, Run, Scrub
 
 _POLICY = TypeAdapter(Policy)
-_SQLITE_BUSY = {5, 6}
-"""Primary result codes SQLITE_BUSY and SQLITE_LOCKED (sqlite.org/rescode.html)."""
-_POSTGRESQL_BUSY = {"40001", "40P01", "55P03"}
-"""Serialization failure, deadlock, lock not available (PostgreSQL manual, appendix A)."""
-
-T = TypeVar("T", Run, Backup, Operation)
+_SCRUB = TypeAdapter(Scrub)
 
 
 class SqlCatalog:
@@ -104,7 +107,7 @@ class SqlCatalog:
     def start_run(self, run: Run) -> None:
         """Record a run before its first byte. Raises CatalogError when the id is taken."""
         with write(self._engine) as connection:
-            connection.execute(insert(tables.runs).values(**_fields(run)))
+            connection.execute(insert(tables.runs).values(**fields_of(run)))
 
     def prepare_run(self, run_id: str, envelope: bytes) -> None:
         """All segments are stored; the manifest is about to be put.
@@ -112,7 +115,7 @@ class SqlCatalog:
         Raises NotFound, or CatalogError when the run is not running.
         """
         with write(self._engine) as connection:
-            _move(
+            move(
                 connection, tables.runs, run_id, ("running",),
                 {"state": "prepared", "envelope": envelope},
             )  # fmt: skip
@@ -125,14 +128,14 @@ class SqlCatalog:
         CatalogError when the run is not prepared or another backup has its id.
         """
         with write(self._engine) as connection:
-            run = _one(connection, tables.runs, Run, backup.id)
+            run = one(connection, tables.runs, Run, backup.id)
             if (run.customer, run.database) != (backup.customer, backup.database):
                 raise CatalogError(f"run {run.id} is not one of database {backup.database}")
             if run.state == "committed":
                 if _list(connection, backup):
                     raise CatalogError(f"run {run.id} is committed but its backup is gone")
                 return
-            _move(
+            move(
                 connection, tables.runs, run.id, ("prepared",),
                 {"state": "committed", "ended_at": ended_at, "envelope": None},
             )  # fmt: skip
@@ -153,9 +156,9 @@ class SqlCatalog:
         """
         if state not in ("failed", "interrupted"):
             raise CatalogError(f"a run does not end as {state!r}")
-        values = {"state": state, "ended_at": ended_at, "error": _storable(error)}
+        values = {"state": state, "ended_at": ended_at, "error": storable(error)}
         with write(self._engine) as connection:
-            _move(
+            move(
                 connection, tables.runs, run_id, ("running", "prepared"),
                 {**values, "envelope": None},
             )  # fmt: skip
@@ -169,7 +172,7 @@ class SqlCatalog:
             .order_by(table.c.started_at, table.c.id)
         )
         with read(self._engine) as connection:
-            return [_model(Run, row) for row in connection.execute(query)]
+            return [model_of(Run, row) for row in connection.execute(query)]
 
     def runs(self, database: str | None = None, limit: int = 50) -> list[Run]:
         """Newest first."""
@@ -178,7 +181,8 @@ class SqlCatalog:
     # --- backups
 
     def add_backup(self, backup: Backup) -> bool:
-        """List a backup found in a bucket; False when it was listed already.
+        """List a backup found in a store, as a copy when it is listed from another one;
+        False when that was known already.
 
         Raises CatalogError when another backup has its id, or the database is another
         customer's.
@@ -190,18 +194,72 @@ class SqlCatalog:
     def backup(self, backup_id: str) -> Backup:
         """The one with this id. Raises NotFound."""
         with read(self._engine) as connection:
-            return _one(connection, tables.backups, Backup, backup_id)
+            return one(connection, tables.backups, Backup, backup_id)
 
     def backups(self, database: str | None = None) -> list[Backup]:
         """Newest first."""
         return self._newest(tables.backups, Backup, "created_at", database, None)
+
+    def add_copy(self, copy: Copy) -> bool:
+        """List a copy of a listed backup; False when it was listed already.
+
+        Raises CatalogError when another manifest is listed for it there.
+        """
+        with write(self._engine) as connection:
+            return _list_copy(connection, copy)
+
+    def copies(self, backup_id: str) -> list[Copy]:
+        """Those beside the first one, in the order of their stores' URLs."""
+        table = tables.copies
+        query = select(table).where(table.c.backup == backup_id).order_by(table.c.store_url)
+        with read(self._engine) as connection:
+            return [Copy(**row._mapping) for row in connection.execute(query)]
+
+    # --- what was found out
+
+    def add_scrub(self, scrub: Scrub) -> None:
+        """Record one comparison of a store with the manifests."""
+        document = _SCRUB.dump_python(scrub, mode="json")
+        values = {**shallow(scrub), "findings": document["findings"]}
+        with write(self._engine) as connection:
+            connection.execute(insert(tables.scrubs).values(**values))
+
+    def scrubs(self, customer: str | None = None, limit: int = 50) -> list[Scrub]:
+        """Newest first."""
+        table = tables.scrubs
+        query = (
+            select(table).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
+        )
+        if customer is not None:
+            query = query.where(table.c.customer == customer)
+        with read(self._engine) as connection:
+            return [
+                _SCRUB.validate_python(dict(row._mapping)) for row in connection.execute(query)
+            ]
+
+    def prove_recipient(self, customer: str, recipient: str, at: datetime) -> None:
+        """Its holder has decrypted a canary; the newest proof counts."""
+        table = tables.recipients
+        who = (table.c.customer == customer) & (table.c.recipient == recipient)
+        with write(self._engine) as connection:
+            if not connection.execute(update(table).where(who).values(proven_at=at)).rowcount:
+                connection.execute(
+                    insert(table).values(customer=customer, recipient=recipient, proven_at=at)
+                )
+
+    def proven_recipients(self, customer: str) -> dict[str, datetime]:
+        """Recipient to when its holder last proved to hold its identity."""
+        table = tables.recipients
+        query = select(table).where(table.c.customer == customer)
+        with read(self._engine) as connection:
+            return {row.recipient: row.proven_at for row in connection.execute(query)}
 
     # --- operations
 
     def start_operation(self, operation: Operation) -> None:
         """Record a restore before it touches its target."""
         with write(self._engine) as connection:
-            connection.execute(insert(tables.operations).values(**_fields(operation)))
+            connection.execute(insert(tables.operations).values(**fields_of(operation)))
 
     def end_operation(
         self, operation_id: str, state: str, ended_at: datetime, error: str | None
@@ -212,9 +270,9 @@ class SqlCatalog:
         """
         if state not in ("done", "failed", "interrupted"):
             raise CatalogError(f"an operation does not end as {state!r}")
-        values = {"state": state, "ended_at": ended_at, "error": _storable(error)}
+        values = {"state": state, "ended_at": ended_at, "error": storable(error)}
         with write(self._engine) as connection:
-            _move(connection, tables.operations, operation_id, ("running",), values)
+            move(connection, tables.operations, operation_id, ("running",), values)
 
     def operations(self, database: str | None = None, limit: int = 50) -> list[Operation]:
         """Newest first."""
@@ -227,41 +285,7 @@ class SqlCatalog:
         if database is not None:
             query = query.where(table.c.database == database)
         with read(self._engine) as connection:
-            return [_model(kind, row) for row in connection.execute(query)]
-
-
-# --- transactions ---------------------------------------------------------------------
-
-
-@contextmanager
-def write(engine: Engine) -> Iterator[Connection]:
-    """One transaction that may change things. Raises CatalogError, Busy."""
-    with _translated(), engine.execution_options(write=True).begin() as connection:
-        yield connection
-
-
-@contextmanager
-def read(engine: Engine) -> Iterator[Connection]:
-    """One transaction that sees one state. Raises CatalogError, Busy."""
-    with _translated(), engine.begin() as connection:
-        yield connection
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        cause = error.orig
-        code = getattr(cause, "sqlite_errorcode", None)
-        if (code is not None and code & 0xFF in _SQLITE_BUSY) or (
-            getattr(cause, "sqlstate", None) in _POSTGRESQL_BUSY
-        ):
-            raise Busy("another process holds the catalog") from error
-        # The driver's own words only: SQLAlchemy's add the statement and its values.
-        raise CatalogError(f"the catalog refused: {cause}") from error
-    except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
-        raise CatalogError(f"the catalog cannot take this: {type(error).__name__}") from error
+            return [model_of(kind, row) for row in connection.execute(query)]
 
 
 # --- rows -----------------------------------------------------------------------------
@@ -298,64 +322,40 @@ def _rule(document: Any) -> Policy:
 
 
 def _list(connection: Connection, backup: Backup) -> bool:
-    """Insert it; False when it is there. Raises CatalogError when another is."""
+    """Insert it, or a copy of it in another store; False when it is there. Raises
+    CatalogError when another is."""
     table = tables.backups
     query = select(table).where(table.c.id == backup.id)
     row = connection.execute(query).one_or_none()
     if row is None:
-        connection.execute(insert(table).values(**_fields(backup)))
+        connection.execute(insert(table).values(**fields_of(backup)))
         return True
-    # A second copy lies elsewhere, and a rebuild knows no duration; all else must agree.
-    known = _model(Backup, row)
-    if known != dataclasses.replace(backup, seconds=known.seconds, store_url=known.store_url):
+    # A copy has a manifest of its own, and a rebuild knows no duration; all else must agree.
+    known = model_of(Backup, row)
+    if backup.store_url == known.store_url:
+        same = dataclasses.replace(backup, seconds=known.seconds)
+    else:
+        same = dataclasses.replace(
+            backup,
+            seconds=known.seconds,
+            store_url=known.store_url,
+            manifest_sha256=known.manifest_sha256,
+        )
+    if known != same:
         raise CatalogError(f"another backup is listed as {backup.id}")
-    return False
+    if backup.store_url == known.store_url:
+        return False
+    return _list_copy(connection, Copy(backup.id, backup.store_url, backup.manifest_sha256))
 
 
-def _move(
-    connection: Connection,
-    table: Table,
-    id_: str,
-    states: tuple[str, ...],
-    values: Mapping[str, Any],
-) -> None:
-    """Change a row that is in one of `states`. Raises NotFound, CatalogError."""
-    where = table.c.id == id_
-    moved = connection.execute(
-        update(table).where(where, table.c.state.in_(states)).values(**values)
+def _list_copy(connection: Connection, copy: Copy) -> bool:
+    table = tables.copies
+    query = select(table.c.manifest_sha256).where(
+        table.c.backup == copy.backup, table.c.store_url == copy.store_url
     )
-    if moved.rowcount:
-        return
-    what = table.name.removesuffix("s")
-    state = connection.execute(select(table.c.state).where(where)).scalar()
-    if state is None:
-        raise NotFound(f"there is no {what} {id_}")
-    raise CatalogError(
-        f"{what} {id_} is {state}, not {' or '.join(states)}",
-        hint="Another process changed it meanwhile; `backups status` shows how things stand.",
-    )
-
-
-def _one(connection: Connection, table: Table, kind: type[T], id_: str) -> T:
-    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no {table.name.removesuffix('s')} {id_!r}")
-    return _model(kind, row)
-
-
-def _model(kind: type[T], row: Row[Any]) -> T:
-    return kind(**row._mapping)
-
-
-def _fields(record: Run | Backup | Operation) -> dict[str, Any]:
-    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    if not isinstance(record, Backup):
-        fields["error"] = _storable(record.error)
-    return fields
-
-
-def _storable(text: str | None) -> str | None:
-    # An error may quote what no text column takes: lone surrogates, or a NUL.
-    if text is None:
-        return None
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    known = connection.execute(query).scalar()
+    if known is None:
+        connection.execute(insert(table).values(**shallow(copy)))
+    elif known != copy.manifest_sha256:
+        raise CatalogError(f"another manifest of backup {copy.backup} is listed there")
+    return known is None

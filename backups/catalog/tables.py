@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -151,6 +151,39 @@ backups = Table(
     CheckConstraint("plain_bytes >= 0 AND stored_bytes >= 0", name="bytes"),
     Index(None, "database", "created_at"),
     Index(None, "created_at"),
+)
+
+copies = Table(
+    "copies",
+    metadata,
+    Column("backup", Id, primary_key=True),
+    Column("store_url", Text, primary_key=True),
+    Column("manifest_sha256", String(64), nullable=False),
+    ForeignKeyConstraint(["backup"], ["backups.id"], name="fk_copies_backup"),
+)
+
+scrubs = Table(
+    "scrubs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("customer", Id, nullable=False),
+    Column("store_url", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant, nullable=False),
+    Column("objects", BigInteger, nullable=False),
+    Column("backups", BigInteger, nullable=False),
+    Column("read_bytes", BigInteger, nullable=False),
+    Column("findings", JSON, nullable=False),
+    Index(None, "customer", "started_at"),
+    Index(None, "started_at"),
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("customer", Id, primary_key=True),
+    Column("recipient", Text, primary_key=True),
+    Column("proven_at", Instant, nullable=False),
 )
 
 operations = Table(

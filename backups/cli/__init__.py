@@ -20,6 +20,7 @@ COMMANDS = {
     "list": "Backups, newest first.",
     "show": "A backup in words: what is in it, and how stock tools recover it.",
     "check": "Read every byte of a backup and authenticate it, without restoring.",
+    "copy": "Copy a backup into the further stores that its policy names.",
     "restore": "Write a backup into a new database, compared with its fingerprint.",
     "recover": "Restore with a store, an identity and a verify key alone.",
     "catalog": "The catalog: rebuild it from a store.",

@@ -27,13 +27,20 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
     results = []
     with wiring.opened(home) as app:
         trusted = load_verify_keys(app.home)
-        urls = store or sorted({policy.store_url for policy in app.catalog.policies()})
-        if not urls:
+        declared = wiring.declared_stores(app, None)
+        if not store and not declared:
             raise ConfigError(
                 "no store is declared", hint="Name one with --store URL, or apply a fleet file."
             )
-        for url in urls:
-            with wiring.reading_store(url) as reader:
+        opened = [
+            (one.url, wiring.store_of(app, customer, one, "restorer"))
+            for customer, one in declared
+            if not store or one.url in store
+        ]
+        known = {url for url, _ in opened}
+        opened += [(url, wiring.bare_store(url)) for url in store if url not in known]
+        for url, context in opened:
+            with context as reader:
                 results.append((url, rebuild_from(app.catalog, reader, url, trusted)))
     if json_:
         print_json(

@@ -13,26 +13,41 @@ from backups.cli.output import as_json, complete, print_json, progress, size
 @as_json
 @pass_home_path
 def command(home: str, backup: str, json_: bool) -> None:
-    """Integrity check: read and authenticate every byte of BACKUP (an id, or a database).
+    """Integrity check: read and authenticate every byte of BACKUP (an id, or a database), in
+    each of its stores.
 
     It proves that the bytes are whole and open with our key. That a database takes them is
     proven by a restore only.
     """
     from backups import wiring
+    from backups.keys import load_identities
     from backups.run.restore import check
 
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
-        with (
-            wiring.giving_back(app, entry) as (manifest, ports),
-            progress(quiet=json_) as show,
-        ):
-            check(ports, manifest, show)
-    segments = sum(len(artifact.segments) for artifact in manifest.artifacts)
+        identities = load_identities(app.home.restore_identity)
+        places = wiring.places(app, entry)
+        objects = 0
+        for place in places:
+            with (
+                wiring.place_of(app, entry, place) as store,
+                progress(quiet=json_) as show,
+            ):
+                manifest = wiring.manifest_of(app, store, entry, place)
+                check(wiring.restore_ports(store, manifest, identities), manifest, show)
+            objects += sum(len(artifact.segments) for artifact in manifest.artifacts)
     if json_:
-        print_json({"backup_id": entry.id, "intact": True, "objects": segments})
+        print_json(
+            {
+                "backup_id": entry.id,
+                "intact": True,
+                "objects": objects,
+                "stores": [place.store_url for place in places],
+            }
+        )
         return
+    copies = f" in each of {len(places)} stores" if len(places) > 1 else ""
     click.echo(
-        f"backup {entry.id} of {entry.database} is intact: "
-        f"{segments} objects, {size(entry.stored_bytes)} read and authenticated"
+        f"backup {entry.id} of {entry.database} is intact: {objects} objects, "
+        f"{size(entry.stored_bytes)}{copies}, read and authenticated"
     )

@@ -21,6 +21,8 @@ def command(home: str, database: str | None, json_: bool) -> None:
             app.catalog.policy(database)  # an unknown database is an error, not an empty list
         backups = app.catalog.backups(database)
         now = app.clock.now()
+        stores = {backup.id: len(wiring.places(app, backup)) for backup in backups}
+        required = {policy.database: len(policy.stores) for policy in app.catalog.policies()}
     rows = [
         {
             "backup_id": backup.id,
@@ -31,6 +33,8 @@ def command(home: str, database: str | None, json_: bool) -> None:
             "expires_at": backup.expires_at,
             "bytes": backup.plain_bytes,
             "stored_bytes": backup.stored_bytes,
+            "stores": stores[backup.id],
+            "complete": stores[backup.id] >= required.get(backup.database, 1),
             "verdict": "NOT TESTED",
         }
         for backup in backups

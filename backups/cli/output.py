@@ -77,6 +77,11 @@ def ago(span: timedelta) -> str:
     return "just now"
 
 
+def warn(words: str) -> None:
+    """What a person should know although the work goes on; on stderr."""
+    click.echo(f"warning: {words}", err=True)
+
+
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Progress]:
     """Bars on a terminal, one plain line per step elsewhere; always on stderr."""

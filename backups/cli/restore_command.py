@@ -9,8 +9,17 @@ from typing import Any
 import click
 
 from backups.cli.home import backups_and_databases, pass_home_path
-from backups.cli.output import as_json, complete, print_json, progress, seconds, size, when
-from backups.model import RestoreOptions, Source
+from backups.cli.output import (
+    as_json,
+    complete,
+    print_json,
+    progress,
+    seconds,
+    size,
+    warn,
+    when,
+)
+from backups.model import Backup, RestoreOptions, Source
 from backups.run.restore import Restored
 
 
@@ -108,7 +117,8 @@ def command(
     """Write BACKUP (an id, or a database's newest) into a new database.
 
     The copy is made beside its target under another name, compared with the fingerprint that
-    was taken with the dump, and named only when they are equal.
+    was taken with the dump, and named only when they are equal. The nearest copy is read; one
+    that is damaged or out of reach is named, and the next one is taken.
     """
     from backups import wiring
     from backups.run.restore import restore
@@ -117,26 +127,35 @@ def command(
     target = target_source(to, password)
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, at)
-        with wiring.giving_back(app, entry) as (manifest, ports):
-            if dry_run and json_:
-                print_json(
-                    {
-                        "dry_run": True,
-                        "backup_id": entry.id,
-                        "created_at": entry.created_at,
-                        "target": to,
-                        "bytes": entry.plain_bytes,
-                        "stored_bytes": entry.stored_bytes,
-                    }
-                )
-                return
-            if dry_run:
-                click.echo(
-                    f"would read {size(entry.stored_bytes)} of backup {entry.id}, taken "
-                    f"{when(entry.created_at)}, and write {size(entry.plain_bytes)} to {to}"
-                )
-                return
-            options = RestoreOptions(jobs or load_settings(app.home).restore_jobs)
-            with progress(quiet=json_) as show, wiring.operation(app, entry, to):
-                done = restore(ports, manifest, target, options, show)
+        if dry_run:
+            wiring.giving_back(app, entry, lambda *_: None, warn)
+            _would(entry, to, json_)
+            return
+        options = RestoreOptions(jobs or load_settings(app.home).restore_jobs)
+        with progress(quiet=json_) as show, wiring.operation(app, entry, to):
+            done = wiring.giving_back(
+                app,
+                entry,
+                lambda manifest, ports: restore(ports, manifest, target, options, show),
+                warn,
+            )
     report(done, to, json_)
+
+
+def _would(entry: Backup, to: str, json_: bool) -> None:
+    if json_:
+        print_json(
+            {
+                "dry_run": True,
+                "backup_id": entry.id,
+                "created_at": entry.created_at,
+                "target": to,
+                "bytes": entry.plain_bytes,
+                "stored_bytes": entry.stored_bytes,
+            }
+        )
+        return
+    click.echo(
+        f"would read {size(entry.stored_bytes)} of backup {entry.id}, taken "
+        f"{when(entry.created_at)}, and write {size(entry.plain_bytes)} to {to}"
+    )

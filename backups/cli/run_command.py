@@ -13,14 +13,21 @@ from backups.cli.output import as_json, complete, print_json, progress, seconds,
 @as_json
 @pass_home_path
 def command(home: str, database: str, json_: bool) -> None:
-    """Back up DATABASE now, into its customer's store."""
+    """Back up DATABASE now, into its customer's store, and copy it into the others.
+
+    A copy that fails fails the command, not the backup: `backups copy` tries again.
+    """
     from backups import wiring
     from backups.run.backup import back_up
 
     with wiring.opened(home) as app:
         policy = app.catalog.policy(database)
-        with wiring.backup_ports(app, policy) as ports, progress() as show:
-            backup = back_up(ports, policy, wiring.source_of(policy), show)
+        with progress() as show:
+            with wiring.backup_ports(app, policy) as ports:
+                backup = back_up(ports, policy, wiring.source_of(policy), show)
+            for store in wiring.lacking(app, policy, backup):
+                wiring.copy_to(app, backup, store, show)
+        stores = [place.store_url for place in wiring.places(app, backup)]
     result = {
         "backup_id": backup.id,
         "database": backup.database,
@@ -30,6 +37,7 @@ def command(home: str, database: str, json_: bool) -> None:
         "seconds": backup.seconds,
         "created_at": backup.created_at,
         "expires_at": backup.expires_at,
+        "stores": stores,
     }
     if json_:
         print_json(result)
@@ -38,4 +46,5 @@ def command(home: str, database: str, json_: bool) -> None:
         f"backup {backup.id} of {database} is committed: {size(backup.plain_bytes)} dumped, "
         f"{size(backup.stored_bytes)} stored, {seconds(backup.seconds)}; "
         f"kept until {when(backup.expires_at)}"
+        + (f", in {len(stores)} stores" if len(stores) > 1 else "")
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import click
 
 from backups.cli.home import backups_and_databases, pass_home_path
-from backups.cli.output import as_json, complete, print_json, print_table, size, when
-from backups.model import TableContent
+from backups.cli.output import as_json, complete, print_json, print_table, size, warn, when
+from backups.model import Manifest, TableContent
+from backups.run.restore import RestorePorts
+
+Read = tuple[Manifest, tuple[TableContent, ...]]
 
 
 @click.command(epilog="Example: backups show acme-main --contents")
@@ -24,16 +27,19 @@ def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bo
 
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
+        places = wiring.places(app, entry)
         tables: tuple[TableContent, ...] = ()
         if contents:
-            with wiring.giving_back(app, entry) as (manifest, ports):
-                tables = read_fingerprint(ports, manifest, lambda *_: None).tables
+
+            def opened(manifest: Manifest, ports: RestorePorts) -> Read:
+                return manifest, read_fingerprint(ports, manifest, lambda *_: None).tables
+
+            manifest, tables = wiring.giving_back(app, entry, opened, warn)
         else:
-            with wiring.reading_store(entry.store_url) as store:
-                manifest = wiring.manifest_of(app, store, entry)
-        script = recipe(manifest, entry.store_url)
+            manifest = wiring.from_nearest(app, entry, lambda _, manifest: manifest, warn)
+        scripts = [(place.store_url, recipe(manifest, place.store_url)) for place in places]
     if recipe_only:
-        click.echo(script)
+        click.echo(scripts[0][1])
         return
     if json_:
         document = payload_of(manifest)
@@ -50,7 +56,7 @@ snapshot    {when(manifest.snapshot_at)}  at {manifest.position or "-"}
 kept until  {when(manifest.expires_at)}
 server      {manifest.server_version}, dumped by {manifest.tool_version}
 policy      version {manifest.policy_version}
-store       {entry.store_url}
+stores      {", ".join(place.store_url for place in places)}
 opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:""")
     for recipient in manifest.recipients:
         click.echo(f"            {recipient}")
@@ -70,5 +76,6 @@ opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:"
             ([t.schema, t.name, f"{t.rows:,}", t.content] for t in tables),
             "no tables",
         )
-    click.echo("With the bucket, an identity and stock tools alone:\n")
-    click.echo(script)
+    for url, script in scripts:
+        click.echo(f"With {url}, an identity and stock tools alone:\n")
+        click.echo(script)

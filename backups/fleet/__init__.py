@@ -1,7 +1,7 @@
 """The fleet file: whose database goes where, declared in YAML."""
 
 from backups.fleet.load import load_fleet, policies
-from backups.fleet.passwords import resolve_password
+from backups.fleet.passwords import resolve_key, resolve_password
 from backups.fleet.rules import DEFAULT_PLANS, Fleet, fleet_schema
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "fleet_schema",
     "load_fleet",
     "policies",
+    "resolve_key",
     "resolve_password",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from backups.errors import ConfigError
 from backups.fleet.document import EACH, Document, Place, near, read, refuse, validate
-from backups.fleet.rules import DEFAULT_PLANS, Fleet
-from backups.model import Plan, Policy
+from backups.fleet.places import Claim, trespasses
+from backups.fleet.rules import DEFAULT_PLANS, Fleet, Store
+from backups.model import Destination, Plan, Policy
 from providers.urls import StoreUrl, parse_store_url
 
 
@@ -22,7 +22,7 @@ def load_fleet(path: Path) -> Fleet:
     documents = [read(file) for file in _files(path)]
     parts = [validate(document, Fleet) for document in documents]
     # On the plain values, so that one typing error doesn't hide what else is wrong.
-    for rule in (_plans, _ids, _one_store, _recipients, _stores_apart):
+    for rule in (_plans, _ids, _one_place_each, _recipients, _stores_apart):
         rule(documents)
     refuse("the fleet", [problem for document in documents for problem in document.problems])
     fleets = [part for part in parts if part is not None]
@@ -33,19 +33,11 @@ def load_fleet(path: Path) -> Fleet:
 
 
 def policies(fleet: Fleet) -> list[Policy]:
-    """One policy per database, its version 0: the catalog numbers them.
-
-    Raises ConfigError when the fleet asks for what this release can't do.
-    """
+    """One policy per database, its version 0: the catalog numbers them."""
     plans = {**DEFAULT_PLANS, **fleet.plans}
     found = []
     for customer in fleet.customers:
-        store = customer.stores[0]
-        if store.role_arn is not None:
-            raise ConfigError(
-                f"customer {customer.id}: assuming a role_arn is not in this release",
-                hint="Name a profile that assumes it: `url: s3://bucket/prefix?profile=NAME`.",
-            )
+        stores = tuple(map(_destination, customer.stores))
         for database in customer.databases:
             policy = Policy(
                 customer=customer.id,
@@ -55,11 +47,22 @@ def policies(fleet: Fleet) -> list[Policy]:
                 engine=database.engine,
                 source_url=database.url,
                 password_ref=database.password,
-                store_url=store.url,
+                stores=stores,
                 recipients=tuple(customer.recipients),
             )
             found.append(policy)
     return found
+
+
+def _destination(store: Store) -> Destination:
+    roles = store.principals
+    return Destination(
+        url=store.url,
+        writer=roles.writer if roles else store.role_arn,
+        restorer=roles.restorer if roles else store.role_arn,
+        pruner=roles.pruner if roles else store.role_arn,
+        key_ref=store.key,
+    )
 
 
 def _files(path: Path) -> list[Path]:
@@ -110,13 +113,15 @@ def _ids(documents: list[Document]) -> None:
                 seen.setdefault(name, f"{document.file}:{document.lines[place]}")
 
 
-def _one_store(documents: list[Document]) -> None:
+def _one_place_each(documents: list[Document]) -> None:
+    """A second copy beside the first would be lost together with it."""
+    seen: dict[tuple[object, ...], Place] = {}
     for document in documents:
-        for place, _ in document.find(*_WHOSE, "stores", EACH, "url"):
-            if place[-2] != 0:
-                document.complain(
-                    place[:-1], "copies in a second store are not in this release"
-                )
+        for place, store in _stores(document):
+            mine = (document.file, place[:2], store.root, store.folders)
+            if mine in seen:
+                document.complain(place, "this customer's store is listed twice")
+            seen.setdefault(mine, place)
 
 
 def _recipients(documents: list[Document]) -> None:
@@ -129,49 +134,20 @@ def _recipients(documents: list[Document]) -> None:
             seen.add(mine)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """A customer's place in some store."""
-
-    document: Document
-    place: Place
-    store: tuple[str, str, str]
-    folders: tuple[str, ...]
-
-    @property
-    def customer(self) -> tuple[Path, Place]:
-        return self.document.file, self.place[:2]
-
-
 def _stores_apart(documents: list[Document]) -> None:
-    """No customer's place in a store is another's, nor lies inside it."""
-    claims = list(_claims(documents))
-    owners: dict[tuple[object, ...], _Claim] = {}
-    for claim in claims:
-        owners.setdefault((claim.store, claim.folders), claim)
-    for claim in claims:
-        for depth in range(len(claim.folders) + 1):
-            other = owners.get((claim.store, claim.folders[:depth]))
-            if other is not None and other.customer != claim.customer:
-                at = f"{other.document.file}:{other.document.lines[other.place]}"
-                words = f"this place is inside another customer's, at {at}"
-                claim.document.complain(claim.place, words)
+    claims = [
+        Claim(f"{document.file}:{place[:2]}", store, (document, place))
+        for document in documents
+        for place, store in _stores(document)
+    ]
+    for claim, other in trespasses(claims):
+        document, place = claim.where
+        theirs, their_place = other.where
+        at = f"{theirs.file}:{theirs.lines[their_place]}"
+        document.complain(place, f"this place is inside another customer's, at {at}")
 
 
-def _claims(documents: list[Document]) -> Iterator[_Claim]:
-    for document in documents:
-        for place, url in document.find(*_WHOSE, "stores", EACH, "url"):
-            try:
-                store = parse_store_url(url)
-            except ConfigError:  # `validate` has said so
-                continue
-            folders = tuple(part for part in store.prefix.split("/") if part)
-            yield _Claim(document, place, _identity(store), folders)
-
-
-def _identity(store: StoreUrl) -> tuple[str, str, str]:
-    # AWS has one name space of buckets, however its endpoint is spelled.
-    endpoint = urlsplit(store.options.get("endpoint", ""))
-    aws = (endpoint.hostname or "").endswith(".amazonaws.com")
-    where = "" if aws else endpoint.netloc.lower()
-    return store.scheme, f"{store.account}/{store.bucket}", where
+def _stores(document: Document) -> Iterator[tuple[Place, StoreUrl]]:
+    for place, url in document.find(*_WHOSE, "stores", EACH, "url"):
+        with suppress(ConfigError):  # `validate` has said so
+            yield place, parse_store_url(url)

@@ -8,10 +8,17 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from backups.errors import ConfigError
 from backups.format.age import Recipient
@@ -73,6 +80,21 @@ def _window(text: str) -> str:
     return text
 
 
+_PRINCIPALS = {
+    "s3": (
+        re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}"),
+        "a role's ARN: arn:aws:iam::123456789012:role/NAME",
+    ),
+    "gs": (
+        re.compile(r"[a-z0-9-]{1,64}@[a-z0-9.-]{1,100}\.iam\.gserviceaccount\.com"),
+        "a service account: NAME@PROJECT.iam.gserviceaccount.com",
+    ),
+    "az": (
+        re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+        "a client id, as 8-4-4-4-12 hexadecimal digits",
+    ),
+}
+
 Id = Annotated[str, StringConstraints(pattern=f"^{ID.pattern}$")]
 
 
@@ -90,13 +112,41 @@ class PlanRule(_Rule):
     second_approver: bool = False
 
 
+class Principals(_Rule):
+    """Whom each of our roles becomes in the customer's account."""
+
+    writer: str
+    restorer: str
+    pruner: str
+
+
 class Store(_Rule):
-    """A place for backups, in the customer's own account."""
+    """A place for backups, in the customer's own account; a second one is for copies."""
 
     url: Annotated[str, AfterValidator(_store_url)]
-    role_arn: str | None = Field(
-        default=None, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$"
-    )
+    role_arn: str | None = None
+    """One AWS role for all three of ours, narrowed for each when it is assumed."""
+    principals: Principals | None = None
+    """On S3 role ARNs, on Google Cloud Storage service accounts, on Azure client ids."""
+    key: Annotated[str, AfterValidator(_reference)] | None = None
+    """A stored key by reference: a service account's JSON, an Azure account key or SAS."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        scheme = parse_store_url(self.url).scheme
+        pattern, words = _PRINCIPALS.get(scheme, (None, ""))
+        if self.role_arn is not None and (scheme != "s3" or self.principals):
+            raise ValueError("role_arn is for S3, and instead of principals")
+        named = [self.role_arn] if self.role_arn is not None else []
+        if self.principals:
+            named += [self.principals.writer, self.principals.restorer, self.principals.pruner]
+        if named and pattern is None:
+            raise ValueError("a store of this kind knows no principals")
+        if pattern is not None and not all(map(pattern.fullmatch, named)):
+            raise ValueError(f"a principal here is {words}")
+        if self.key is not None and scheme not in ("gs", "az"):
+            raise ValueError("a stored key here is a profile: ?profile=NAME in the URL")
+        return self
 
 
 class Assertion(_Rule):

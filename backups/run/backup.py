@@ -21,8 +21,8 @@ from backups.format.age import Recipient
 from backups.format.manifest import manifest_key, sign, verify
 from backups.format.recipe import readme_text
 from backups.ids import uuid7
-from backups.model import Artifact, Backup, Manifest, Policy, Run, Source
-from backups.ports import Catalog, Clock, Dump, Engine, Entropy, ObjectStore, Progress
+from backups.model import Backup, Manifest, Policy, Run, Source
+from backups.ports import Catalog, Clock, Engine, Entropy, ObjectStore, Progress
 from backups.run.reader import fetch
 from backups.run.writer import ArtifactWriter
 
@@ -46,6 +46,11 @@ class BackupPorts:
     """Of zstd, 1 to 19."""
     exclusive: Callable[[str], AbstractContextManager[None]]
     """Holds a database for one run at a time; raises Busy."""
+
+    def lock(self, until: datetime) -> datetime | None:
+        """`until`, where the store has locks and it is not over."""
+        enforced = self.store.capabilities().retention
+        return until if enforced and until > self.clock.now() else None
 
 
 def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progress) -> Backup:
@@ -103,9 +108,11 @@ def _leave_readme(ports: BackupPorts, database: str) -> None:
 def _write(
     ports: BackupPorts, policy: Policy, source: Source, run: Run, progress: Progress
 ) -> Manifest:
-    with (
-        ports.engine.dump(source) as dump,
-        ArtifactWriter(
+    with ports.engine.dump(source) as dump:
+        # Before the first byte is put: every object is locked to the same end.
+        snapshot_at, doubts = _date(dump.snapshot.taken_at, run.started_at, ports.clock.now())
+        expires_at = snapshot_at + timedelta(days=policy.plan.retention_days)
+        with ArtifactWriter(
             ports.store,
             ports.entropy,
             ports.recipients,
@@ -114,51 +121,43 @@ def _write(
             database=run.database,
             backup=run.id,
             engine=policy.engine,
-        ) as writer,
-    ):
-        artifacts = [writer.write(name, blocks, progress) for name, blocks in dump.artifacts()]
-        fingerprint = fingerprints.write(dump.finish(), ports.entropy.bytes(16))
-        artifacts.append(writer.write("fingerprint", iter([fingerprint]), progress))
-        return _manifest(ports, policy, run, dump, artifacts, fingerprint)
-
-
-def _manifest(
-    ports: BackupPorts,
-    policy: Policy,
-    run: Run,
-    dump: Dump,
-    artifacts: Sequence[Artifact],
-    fingerprint: bytes,
-) -> Manifest:
-    snapshot_at, doubts = _date(dump.snapshot.taken_at, run.started_at, ports.clock.now())
-    earlier = ports.catalog.backups(policy.database)
-    return Manifest(
-        customer=run.customer,
-        database=run.database,
-        backup=run.id,
-        engine=policy.engine,
-        snapshot_at=snapshot_at,
-        position=dump.snapshot.position,
-        expires_at=snapshot_at + timedelta(days=policy.plan.retention_days),
-        policy_version=policy.version,
-        server_version=dump.preflight.server_version,
-        tool_version=dump.preflight.tool_version,
-        program_version=__version__,
-        recipients=tuple(
-            sorted(hashlib.sha256(str(key).encode()).hexdigest() for key in ports.recipients)
-        ),
-        artifacts=tuple(artifacts),
-        fingerprint_sha256=hashlib.sha256(fingerprint).hexdigest(),
-        previous=earlier[0].manifest_sha256 if earlier else None,
-        warnings=(*dump.preflight.warnings, *doubts),
-    )
+            retain_until=ports.lock(expires_at),
+        ) as writer:
+            artifacts = [
+                writer.write(name, blocks, progress) for name, blocks in dump.artifacts()
+            ]
+            fingerprint = fingerprints.write(dump.finish(), ports.entropy.bytes(16))
+            artifacts.append(writer.write("fingerprint", iter([fingerprint]), progress))
+        earlier = ports.catalog.backups(policy.database)
+        return Manifest(
+            customer=run.customer,
+            database=run.database,
+            backup=run.id,
+            engine=policy.engine,
+            snapshot_at=snapshot_at,
+            position=dump.snapshot.position,
+            expires_at=expires_at,
+            policy_version=policy.version,
+            server_version=dump.preflight.server_version,
+            tool_version=dump.preflight.tool_version,
+            program_version=__version__,
+            recipients=tuple(
+                sorted(
+                    hashlib.sha256(str(key).encode()).hexdigest() for key in ports.recipients
+                )
+            ),
+            artifacts=tuple(artifacts),
+            fingerprint_sha256=hashlib.sha256(fingerprint).hexdigest(),
+            previous=earlier[0].manifest_sha256 if earlier else None,
+            warnings=(*dump.preflight.warnings, *doubts),
+        )
 
 
 def _date(
-    taken_at: datetime, started_at: datetime, ended_at: datetime
+    taken_at: datetime, started_at: datetime, now: datetime
 ) -> tuple[datetime, tuple[str, ...]]:
     """The snapshot's instant by the server's clock, or by ours when that one is off."""
-    if started_at - CLOCK_DOUBT <= taken_at <= ended_at + CLOCK_DOUBT:
+    if started_at - CLOCK_DOUBT <= taken_at <= now + CLOCK_DOUBT:
         return taken_at, ()
     return started_at, ("the server's clock differs from ours by more than 5 minutes",)
 
@@ -169,11 +168,12 @@ def _commit(
     key = manifest_key(run.database, run.id)
     digest = hashlib.sha256(envelope)
     try:
-        ports.store.put(key, envelope, sha256=digest.digest())
+        until = ports.lock(manifest.expires_at)
+        ports.store.put(key, envelope, sha256=digest.digest(), retain_until=until)
     except ObjectExists:
         _require_ours(ports.store, key, envelope)
     ended = ports.clock.now()
-    backup = as_backup(manifest, policy.store_url, digest.hexdigest())
+    backup = as_backup(manifest, policy.stores[0].url, digest.hexdigest())
     ports.catalog.commit_run(backup, ended)
     return ports.catalog.backup(backup.id)
 

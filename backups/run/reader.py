@@ -32,10 +32,7 @@ def fetch_segment(store: ObjectStore, segment: Segment) -> bytes:
     """A segment's stored bytes, equal to what the manifest says. Raises Damaged."""
     data = fetch(store, segment.key, segment.version_id)
     if len(data) != segment.stored_bytes:
-        raise Damaged(
-            f"object {segment.key} has {len(data)} bytes, its manifest says "
-            f"{segment.stored_bytes}"
-        )
+        raise _wrong_size(segment, len(data))
     if hashlib.sha256(data).hexdigest() != segment.sha256:
         raise Damaged(f"object {segment.key} does not have the digest in its manifest")
     return data
@@ -82,6 +79,28 @@ def named(error: IntegrityError, key: str) -> IntegrityError:
     return type(error)(f"object {key}: {error}", hint=error.hint)
 
 
+def require_whole(store: ObjectStore, manifest: Manifest) -> None:
+    """Everything that the manifest names is there, in its size: no byte is read.
+
+    Raises ObjectMissing or Damaged, naming an object.
+    """
+    folder = manifest_key(manifest.database, manifest.backup).rpartition("/")[0]
+    sizes = {info.key: info.size for info in store.list(f"{folder}/")}
+    for artifact in manifest.artifacts:
+        for segment in artifact.segments:
+            size = sizes.get(segment.key)
+            if size is None:  # an earlier backup's, or gone
+                size = store.stat(segment.key, version_id=segment.version_id).size
+            if size != segment.stored_bytes:
+                raise _wrong_size(segment, size)
+
+
+def _wrong_size(segment: Segment, size: int) -> Damaged:
+    return Damaged(
+        f"object {segment.key} has {size} bytes, its manifest says {segment.stored_bytes}"
+    )
+
+
 def find_artifact(manifest: Manifest, name: str) -> Artifact:
     """The artifact of that name. Raises NotFound."""
     for artifact in manifest.artifacts:
@@ -103,7 +122,7 @@ def read_artifact(
     """
     artifact = find_artifact(manifest, name)
     total, done = artifact.plain_bytes, 0
-    for index, segment, data in _fetched(store, artifact):
+    for index, segment, data in fetched(store, artifact):
         expected = context(manifest, artifact, index)
         try:
             for block in open_segment(data, identities, expected, segment.plain_bytes):
@@ -114,7 +133,8 @@ def read_artifact(
             raise named(error, segment.key) from error
 
 
-def _fetched(store: ObjectStore, artifact: Artifact) -> Iterator[tuple[int, Segment, bytes]]:
+def fetched(store: ObjectStore, artifact: Artifact) -> Iterator[tuple[int, Segment, bytes]]:
+    """Position, segment and stored bytes of each, a few fetched ahead. Raises Damaged."""
     pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
     waiting: deque[tuple[int, Segment, Future[bytes]]] = deque()
     todo = iter(enumerate(artifact.segments))

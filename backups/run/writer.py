@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from types import TracebackType
 
 from backups.errors import ObjectExists
@@ -44,8 +45,10 @@ class ArtifactWriter:
         database: str,
         backup: str,
         engine: str,
+        retain_until: datetime | None = None,
     ) -> None:
         self._store = store
+        self._retain_until = retain_until
         self._entropy = entropy
         self._recipients = recipients
         self._level = level
@@ -104,7 +107,9 @@ class ArtifactWriter:
         for attempt in itertools.count(1):
             key = segment_key(database, backup, next(self._numbers))
             try:
-                receipt = self._store.put(key, built.data, sha256=built.sha256)
+                receipt = self._store.put(
+                    key, built.data, sha256=built.sha256, retain_until=self._retain_until
+                )
             except ObjectExists:
                 # An attempt of ours whose reply was lost, in a store we may not read:
                 # the bytes go under the next number, the earlier object is an orphan.

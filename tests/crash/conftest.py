@@ -13,7 +13,7 @@ from backups import keys, wiring
 from backups.entropy import SystemEntropy
 from backups.format import segment
 from backups.format.age import Identity
-from backups.model import Plan, Policy
+from backups.model import Destination, Plan, Policy
 from backups.run.backup import back_up
 from backups.run.reader import Found, list_manifests
 from backups.run.restore import check
@@ -36,6 +36,10 @@ class Place:
             back_up(replace(ports, **wrapped), self.policy, self.source, silent)
 
     @property
+    def store_url(self) -> str:
+        return self.policy.stores[0].url
+
+    @property
     def source(self) -> Any:
         return wiring.source_of(self.policy)
 
@@ -43,13 +47,13 @@ class Place:
         """Ids of the backups whose manifest is in the store; each is read to its end."""
         home = Home.at(self.home)
         trusted = keys.load_verify_keys(home)
-        with wiring.reading_store(self.policy.store_url) as store:
+        with wiring.bare_store(self.store_url) as store:
             found = list(list_manifests(store, trusted))
         manifests = [entry.manifest for entry in found if isinstance(entry, Found)]
         assert len(manifests) == len(found), found
         for manifest in manifests:
             with wiring.recovery(
-                self.policy.store_url, home.restore_identity, lambda _, it=manifest: it
+                self.store_url, home.restore_identity, lambda _, it=manifest: it
             ) as (_, ports):
                 check(ports, manifest, silent)
         return {manifest.backup for manifest in manifests}
@@ -104,7 +108,7 @@ def new_place(
             policy = app.catalog.save_policy(
                 Policy(
                     "acme", "shop", 0, Plan("pro", 30), "postgresql", url, None,
-                    new_store(len(made)), (customer,),
+                    (Destination(new_store(len(made))),), (customer,),
                 )
             )  # fmt: skip
         return Place(home, policy)

@@ -34,7 +34,7 @@ PUTS = ["README.txt", "*/00000.age", "*/00002.age", "*/manifest.dsse.json"]
 
 def script(place: Place, *faults: Fault) -> Faulty:
     """The place's store itself, with faults."""
-    return Faulty(LocalStore(Path(urlsplit(place.policy.store_url).path)), faults)
+    return Faulty(LocalStore(Path(urlsplit(place.store_url).path)), faults)
 
 
 def retried(store: ObjectStore, attempts: int = 4) -> Callable[[object], ObjectStore]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from backups.catalog.open import open_catalog
 from backups.catalog.store import SqlCatalog
-from backups.model import Operation, Plan, Policy
+from backups.model import Destination, Operation, Plan, Policy
 
 # Far enough from the ends of the calendar that any zone can say them.
 zones = st.integers(-14 * 60, 14 * 60).map(lambda m: timezone(timedelta(minutes=m)))
@@ -37,7 +37,7 @@ def policy(database: str, url: str, recipients: list[str]) -> Policy:
         engine="postgresql",
         source_url=url,
         password_ref=None,
-        store_url=url,
+        stores=(Destination(url), Destination(url, url, None, url)),
         recipients=tuple(recipients),
     )
 

@@ -13,12 +13,23 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from backups.catalog import migrations, tables
 from backups.catalog import open as opening
-from backups.catalog import tables
-from backups.catalog.open import open_catalog
-from backups.catalog.store import SqlCatalog, write
+from backups.catalog.open import connect, open_catalog
+from backups.catalog.sql import write
+from backups.catalog.store import SqlCatalog
 from backups.errors import Busy, CatalogError, NotFound
-from backups.model import Backup, Operation, Plan, Policy, Run
+from backups.model import (
+    Backup,
+    Copy,
+    Destination,
+    Finding,
+    Operation,
+    Plan,
+    Policy,
+    Run,
+    Scrub,
+)
 
 T0 = datetime(2026, 11, 20, 3, 0, 0, 123456, tzinfo=UTC)
 
@@ -30,7 +41,7 @@ POLICY = Policy(
     engine="postgresql",
     source_url="postgresql://backup@db.acme.internal/main",
     password_ref="env:ACME",
-    store_url="s3://acme-backups/bloomneo",
+    stores=(Destination("s3://acme-backups/bloomneo"),),
     recipients=("age1one", "age1two"),
 )
 
@@ -370,11 +381,91 @@ def test_newest_first_and_limited(catalog: SqlCatalog) -> None:
 # --- backups found in buckets
 
 
+def test_a_copy_is_listed_beside_its_backup(path: Path) -> None:
+    catalog = open_catalog(path)
+    catalog.add_backup(backup())
+    # Its manifest there may be the same, byte for byte, or name other versions.
+    for url, digest in (("s3://same", "ab" * 32), ("gs://other", "cd" * 32)):
+        found = replace(backup(), store_url=url, manifest_sha256=digest)
+        assert catalog.add_backup(found)
+        assert not catalog.add_backup(found)
+        assert not catalog.add_copy(Copy("run-1", url, digest))
+    assert catalog.add_copy(Copy("run-1", "az://third/copy", "ef" * 32))
+    assert catalog.copies("run-1") == [
+        Copy("run-1", "az://third/copy", "ef" * 32),
+        Copy("run-1", "gs://other", "cd" * 32),
+        Copy("run-1", "s3://same", "ab" * 32),
+    ]
+    assert catalog.backups() == [backup()]
+    with pytest.raises(CatalogError, match="another manifest"):
+        catalog.add_copy(Copy("run-1", "s3://same", "00" * 32))
+    with pytest.raises(CatalogError):
+        catalog.add_copy(Copy("nothing", "s3://same", "00" * 32))
+    with pytest.raises(CatalogError, match="another backup"):
+        catalog.add_backup(replace(backup(), store_url="s3://new", plain_bytes=1))
+    catalog.close()
+
+
+def test_a_rule_of_one_store_is_migrated(path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import text
+
+    engine = connect(path)
+    rule = (
+        '{"customer":"acme","database":"acme-main","version":1,"plan":{"name":"max",'
+        '"retention_days":90},"engine":"postgresql","source_url":"postgresql://'
+        'backup@db.acme.internal/main","password_ref":"env:ACME","store_url":'
+        '"s3://acme-backups/bloomneo","recipients":["age1one","age1two"]}'
+    )
+    with engine.execution_options(write=True).begin() as connection:
+        config = Config(attributes={"connection": connection})
+        folder = Path(migrations.__file__).parent
+        config.set_main_option("script_location", str(folder))
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO databases VALUES ('acme-main', 'acme')"))
+        connection.execute(
+            text("INSERT INTO policies VALUES ('acme-main', 1, 'acme', :rule)"), {"rule": rule}
+        )
+    engine.dispose()
+    catalog = open_catalog(path)
+    assert catalog.policy("acme-main") == replace(POLICY, version=1)
+    catalog.close()
+
+
+# --- what was found out
+
+
+def test_scrubs_are_kept_newest_first(path: Path) -> None:
+    catalog = open_catalog(path)
+    findings = (Finding("orphan", "v1/x/y/00000.age", "no manifest names it", 17),)
+    first = Scrub("s1", "acme", "s3://a", T0, T0 + timedelta(seconds=3), 9, 2, 100, findings)
+    second = replace(first, id="s2", customer="else", started_at=T0 + timedelta(1), findings=())
+    catalog.add_scrub(first)
+    catalog.add_scrub(second)
+    assert catalog.scrubs() == [second, first]
+    assert catalog.scrubs("acme") == [first]
+    assert catalog.scrubs(limit=1) == [second]
+    catalog.close()
+
+
+def test_the_newest_proof_of_a_recipient_counts(path: Path) -> None:
+    catalog = open_catalog(path)
+    assert catalog.proven_recipients("acme") == {}
+    for days in (0, 1):
+        catalog.prove_recipient("acme", "age1one", T0 + timedelta(days))
+    catalog.prove_recipient("else", "age1two", T0)
+    assert catalog.proven_recipients("acme") == {"age1one": T0 + timedelta(1)}
+    catalog.close()
+
+
+# --- backups found anew
+
+
 def test_a_backup_is_listed_without_policy_or_run(path: Path) -> None:
     catalog = open_catalog(path)
     assert catalog.add_backup(backup())
     assert not catalog.add_backup(backup())
-    assert not catalog.add_backup(replace(backup(), store_url="s3://second-copy"))
     assert catalog.backups() == [backup()]
     with pytest.raises(CatalogError, match="another backup"):
         catalog.add_backup(replace(backup(), manifest_sha256="cd" * 32))

@@ -12,7 +12,7 @@ from backups.catalog import tables
 from backups.catalog.open import open_catalog
 from backups.catalog.store import SqlCatalog
 from backups.errors import Busy, CatalogError
-from backups.model import Backup, Operation, Plan, Policy, Run
+from backups.model import Backup, Destination, Operation, Plan, Policy, Run
 
 pytestmark = pytest.mark.postgres
 
@@ -25,7 +25,7 @@ POLICY = Policy(
     engine="postgresql",
     source_url="postgresql://db/main",
     password_ref=None,
-    store_url="s3://acme-backups",
+    stores=(Destination("s3://acme-backups"), Destination("gs://acme-copies", "w", "r", "p")),
     recipients=("age1one",),
 )
 RUN = Run("run-1", "acme", "acme-main", 1, "running", T0)

@@ -13,7 +13,7 @@ from backups.errors import ConfigError
 from backups.fleet import Fleet, fleet_schema, load_fleet, policies, resolve_password
 from backups.fleet import document as documents
 from backups.format.age import Identity
-from backups.model import Plan, Policy
+from backups.model import Destination, Plan, Policy
 
 KEY = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 
@@ -84,7 +84,7 @@ def test_the_example_becomes_policies(tmp_path: Path) -> None:
             engine="postgresql",
             source_url="postgresql://backup@db.acme.internal/main",
             password_ref="file:/run/secrets/acme-main",
-            store_url="s3://acme-backups/bloomneo?region=eu-central-1",
+            stores=(Destination("s3://acme-backups/bloomneo?region=eu-central-1"),),
             recipients=(KEY,),
         )
     ]
@@ -98,12 +98,79 @@ def test_plans_have_assumed_defaults(tmp_path: Path) -> None:
     assert policies(load(tmp_path, own))[0].plan == Plan("own", 7)
 
 
-def test_a_role_is_read_but_never_ignored(tmp_path: Path) -> None:
-    role = {"url": "s3://acme", "role_arn": "arn:aws:iam::123456789012:role/writer"}
-    fleet = load(tmp_path, dumped(customer(stores=[role])))
-    assert fleet.customers[0].stores[0].role_arn == role["role_arn"]
-    with pytest.raises(ConfigError, match="role_arn is not in this release"):
-        policies(fleet)
+ROLE = "arn:aws:iam::123456789012:role/backups"
+ACCOUNT = "writer@acme.iam.gserviceaccount.com"
+CLIENT = "6731de76-14a6-49ae-97bc-6eba6914391e"
+
+
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        ({"url": "s3://acme"}, Destination("s3://acme")),
+        ({"url": "s3://acme", "role_arn": ROLE}, Destination("s3://acme", ROLE, ROLE, ROLE)),
+        (
+            {
+                "url": "gs://acme",
+                "principals": {"writer": ACCOUNT, "restorer": ACCOUNT, "pruner": ACCOUNT},
+                "key": "file:/run/secrets/acme.json",
+            },
+            Destination("gs://acme", ACCOUNT, ACCOUNT, ACCOUNT, "file:/run/secrets/acme.json"),
+        ),
+        (
+            {
+                "url": "az://acme/backups",
+                "principals": {"writer": CLIENT, "restorer": CLIENT, "pruner": CLIENT},
+            },
+            Destination("az://acme/backups", CLIENT, CLIENT, CLIENT),
+        ),
+    ],
+)
+def test_a_store_says_whom_each_role_becomes(
+    store: dict[str, Any], expected: Destination, tmp_path: Path
+) -> None:
+    (policy,) = policies(load(tmp_path, dumped(customer(stores=[store]))))
+    assert policy.stores == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [
+        ({"url": "s3://acme", "role_arn": ACCOUNT}, "a role's ARN"),
+        ({"url": "gs://acme", "role_arn": ROLE}, "role_arn is for S3"),
+        (
+            {
+                "url": "gs://acme",
+                "principals": {"writer": ROLE, "restorer": ACCOUNT, "pruner": ACCOUNT},
+            },
+            "a service account",
+        ),
+        (
+            {
+                "url": "file:///srv",
+                "principals": {"writer": ROLE, "restorer": ROLE, "pruner": ROLE},
+            },
+            "knows no principals",
+        ),
+        ({"url": "s3://acme", "key": "env:KEY"}, "profile=NAME"),
+        ({"url": "az://acme/backups", "key": "hunter2"}, "must be a reference"),
+    ],
+)
+def test_a_principal_must_fit_its_store(
+    store: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    (problem,) = problems(tmp_path, dumped(customer(stores=[store])))
+    assert words in problem
+    assert "hunter2" not in problem
+
+
+def test_copies_have_places_of_their_own(tmp_path: Path) -> None:
+    two = [{"url": "s3://acme/a"}, {"url": "gs://acme/a"}]
+    (policy,) = policies(load(tmp_path, dumped(customer(stores=two))))
+    assert [store.url for store in policy.stores] == ["s3://acme/a", "gs://acme/a"]
+    (problem,) = problems(
+        tmp_path, dumped(customer(stores=[two[0], {"url": "s3://acme/a/?region=x"}]))
+    )
+    assert "listed twice" in problem
 
 
 def test_every_problem_is_named_with_its_line(tmp_path: Path) -> None:

@@ -1,0 +1,50 @@
+"""The only place that knows concrete classes: what a command needs, put together.
+
+Two doors that never share a key: `taking` loads the signing key and public recipients,
+`giving` loads identities.
+"""
+
+from backups.wiring.app import App, init, opened
+from backups.wiring.giving import (
+    choose,
+    from_nearest,
+    giving_back,
+    operation,
+    recovery,
+    restore_ports,
+)
+from backups.wiring.stores import (
+    bare_store,
+    declared_stores,
+    destination_at,
+    lacking,
+    manifest_of,
+    place_of,
+    places,
+    store_of,
+)
+from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of
+
+__all__ = [
+    "App",
+    "backup_ports",
+    "bare_store",
+    "choose",
+    "copy_ports",
+    "copy_to",
+    "declared_stores",
+    "destination_at",
+    "from_nearest",
+    "giving_back",
+    "init",
+    "lacking",
+    "manifest_of",
+    "opened",
+    "operation",
+    "place_of",
+    "places",
+    "recovery",
+    "restore_ports",
+    "source_of",
+    "store_of",
+]

@@ -1,0 +1,43 @@
+"""An opened home, which every command starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backups.clock import SystemClock
+from backups.entropy import SystemEntropy
+from backups.ports import Catalog
+from backups.settings import Home
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An opened home."""
+
+    home: Home
+    catalog: Catalog
+    clock: SystemClock
+    entropy: SystemEntropy
+
+
+def init(path: str) -> Home:
+    """A new home with keys and an empty catalog. Raises ConfigError when one is there."""
+    from backups.catalog.open import open_catalog
+    from backups.init import init_home
+
+    home = init_home(Path(path), SystemEntropy())
+    open_catalog(home.catalog).close()
+    return home
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[App]:
+    """The home at `path`. Raises ConfigError when there is none, CatalogError."""
+    from backups.catalog.open import open_catalog
+
+    home = Home.at(Path(path))
+    with closing(open_catalog(home.catalog)) as catalog:
+        yield App(home, catalog, SystemClock(), SystemEntropy())

@@ -1,0 +1,137 @@
+"""Giving backups back: the only side that reads identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from backups.clock import SystemClock
+from backups.entropy import SystemEntropy
+from backups.errors import IntegrityError, NotFound, StoreError
+from backups.ids import uuid7
+from backups.model import Backup, Manifest, Operation
+from backups.ports import ObjectStore
+from backups.wiring.app import App
+from backups.wiring.stores import bare_store, manifest_of, place_of, places
+
+if TYPE_CHECKING:
+    from backups.format.age import Identity
+    from backups.run.restore import RestorePorts
+
+T = TypeVar("T")
+
+
+def choose(app: App, wanted: str, at: datetime | None) -> Backup:
+    """The backup with that id, or the newest (at `at`) of the database with that id.
+
+    Raises NotFound."""
+    from backups.run.choose import newest
+
+    entries = app.catalog.backups(wanted)
+    if entries:
+        return newest(entries, wanted, at)
+    try:
+        return app.catalog.backup(wanted)
+    except NotFound:
+        raise NotFound(
+            f"there is no backup, and no database with backups, {wanted!r}"
+        ) from None
+
+
+def from_nearest(
+    app: App,
+    entry: Backup,
+    use: Callable[[ObjectStore, Manifest], T],
+    say: Callable[[str], None],
+) -> T:
+    """What `use` makes of the nearest copy that is whole; a copy that turns out damaged or
+    out of reach is named by `say`, and the next one is used.
+
+    Raises what the nearest one was refused for when none is left.
+    """
+    from backups.run.reader import require_whole
+
+    candidates = places(app, entry)
+    refused: list[IntegrityError | StoreError] = []
+    for place in candidates:
+        try:
+            with place_of(app, entry, place) as store:
+                manifest = manifest_of(app, store, entry, place)
+                if len(candidates) > 1:
+                    require_whole(store, manifest)
+                return use(store, manifest)
+        except (IntegrityError, StoreError) as error:
+            refused.append(error)
+            if len(candidates) > 1:
+                say(f"the copy in {place.store_url} is of no use: {error}")
+    raise refused[0]
+
+
+def giving_back(
+    app: App,
+    entry: Backup,
+    use: Callable[[Manifest, RestorePorts], T],
+    say: Callable[[str], None],
+) -> T:
+    """`use` on the nearest copy that is whole; the restore agent's identity is read."""
+    from backups import keys
+
+    identities = keys.load_identities(app.home.restore_identity)
+
+    def opened(store: ObjectStore, manifest: Manifest) -> T:
+        return use(manifest, restore_ports(store, manifest, identities))
+
+    return from_nearest(app, entry, opened, say)
+
+
+def restore_ports(
+    store: ObjectStore, manifest: Manifest, identities: Sequence[Identity]
+) -> RestorePorts:
+    """What giving a backup back needs."""
+    from backups.engines.registry import open_engine
+    from backups.run.restore import RestorePorts
+
+    clock = SystemClock()
+    engine = open_engine(manifest.engine, clock, SystemEntropy())
+    return RestorePorts(clock, engine, store, identities)
+
+
+@contextmanager
+def recovery(
+    store_url: str, identity: Path, find: Callable[[ObjectStore], Manifest]
+) -> Iterator[tuple[Manifest, RestorePorts]]:
+    """The backup that `find` finds, and what giving it back needs: no home, no catalog."""
+    from backups import keys
+
+    identities = keys.load_identities(identity)
+    with bare_store(store_url) as store:
+        manifest = find(store)
+        yield manifest, restore_ports(store, manifest, identities)
+
+
+@contextmanager
+def operation(app: App, entry: Backup, target: str) -> Iterator[None]:
+    """The durable record of a restore, brought to its end whatever happens."""
+    from backups.run.backup import how_it_ended
+
+    now = app.clock.now()
+    record = Operation(
+        id=uuid7(now, app.entropy.bytes(10)),
+        customer=entry.customer,
+        database=entry.database,
+        backup=entry.id,
+        target=target,
+        state="running",
+        started_at=now,
+    )
+    app.catalog.start_operation(record)
+    try:
+        yield
+    except BaseException as error:
+        state, words = how_it_ended(error)
+        app.catalog.end_operation(record.id, state, app.clock.now(), words)
+        raise
+    app.catalog.end_operation(record.id, "done", app.clock.now(), None)

@@ -1,0 +1,98 @@
+"""Taking backups and copying them: no identity is read here, so nothing can be decrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backups.errors import IntegrityError, StoreError
+from backups.model import Backup, Copy, Destination, Manifest, Policy, Source
+from backups.ports import Progress
+from backups.settings import load_settings
+from backups.wiring.app import App
+from backups.wiring.stores import manifest_of, place_of, places, store_of
+
+if TYPE_CHECKING:
+    from backups.run.backup import BackupPorts
+    from backups.run.copies import CopyPorts
+
+
+@contextmanager
+def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
+    """What a backup under `policy` needs; no file that decrypts is opened."""
+    from backups import keys
+    from backups.engines.registry import open_engine
+    from backups.format.age import Recipient
+    from backups.locks import exclusive
+    from backups.run.backup import BackupPorts
+
+    with store_of(app, policy.customer, policy.stores[0], "writer") as store:
+        yield BackupPorts(
+            catalog=app.catalog,
+            clock=app.clock,
+            entropy=app.entropy,
+            engine=open_engine(policy.engine, app.clock, app.entropy),
+            store=store,
+            signing_key=keys.load_signing_key(app.home),
+            recipients=(
+                *map(Recipient.parse, policy.recipients),
+                keys.load_restore_recipient(app.home),
+            ),
+            level=load_settings(app.home).zstd_level,
+            exclusive=partial(exclusive, app.home.locks),
+        )
+
+
+def source_of(policy: Policy) -> Source:
+    """Where a policy's database lives, its password resolved. Raises ConfigError."""
+    from backups.fleet import resolve_password
+
+    reference = policy.password_ref
+    return Source(policy.source_url, resolve_password(reference) if reference else None)
+
+
+@contextmanager
+def copy_ports(
+    app: App, entry: Backup, source: Copy, target: Destination
+) -> Iterator[tuple[Manifest, CopyPorts]]:
+    """A backup as it lies in one store, and what copying it into another needs. Nothing in
+    it can decrypt: segments travel as they are."""
+    from backups import keys
+    from backups.run.copies import CopyPorts
+
+    with ExitStack() as stack:
+        reader = stack.enter_context(place_of(app, entry, source))
+        yield (
+            manifest_of(app, reader, entry, source),
+            CopyPorts(
+                catalog=app.catalog,
+                clock=app.clock,
+                source=reader,
+                target=stack.enter_context(store_of(app, entry.customer, target, "writer")),
+                beside=stack.enter_context(store_of(app, entry.customer, target, "restorer")),
+                signing_key=keys.load_signing_key(app.home),
+            ),
+        )
+
+
+def copy_to(app: App, entry: Backup, target: Destination, progress: Progress) -> Copy:
+    """Copy a backup into one more store, from the nearest one that gives it whole.
+
+    Raises what the nearest was refused for, or what the target answered.
+    """
+    from backups.run.copies import copy
+
+    first, *others = places(app, entry)
+    try:
+        with copy_ports(app, entry, first, target) as (manifest, ports):
+            return copy(ports, manifest, target.url, progress)
+    except (IntegrityError, StoreError):
+        for place in others:
+            with (
+                suppress(IntegrityError, StoreError),
+                copy_ports(app, entry, place, target) as (manifest, ports),
+            ):
+                return copy(ports, manifest, target.url, progress)
+        raise
