@@ -31,7 +31,7 @@ def open_store(
 # --- the adapters ---------------------------------------------------------------------
 
 
-def _open_s3(url: StoreUrl, _access: Access, _clock: Clock) -> ObjectStore:
+def _open_s3(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
     from providers.s3 import S3Options, connect
 
     options = url.options
@@ -46,7 +46,9 @@ def _open_s3(url: StoreUrl, _access: Access, _clock: Clock) -> ObjectStore:
             profile=options.get("profile"),
             versions="versions" in options,
             lock="compliance" if lock == "compliance" else "governance" if lock else None,
-        )
+        ),
+        access,
+        clock,
     )
 
 

@@ -2,7 +2,8 @@
 
 Objects are put whole with `If-None-Match: *` and `x-amz-checksum-sha256` (Amazon S3 API
 Reference, PutObject): the store refuses a taken key and bytes that differ from the digest.
-Credentials are those of boto3's own chain: environment, profile, or the machine's role.
+Credentials are those of a role in the customer's account (`providers.s3_access`), or of
+boto3's own chain: environment, profile, or the machine's role.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -31,8 +31,10 @@ from backups.errors import (
     TransferDamaged,
 )
 from backups.model import Capabilities, ObjectInfo, Receipt
-from backups.ports import Body
+from backups.ports import Body, Clock
+from providers.access import Access
 from providers.keys import check_key, check_prefix
+from providers.s3_access import session_for
 from providers.s3_errors import SDK_ERRORS, translate
 
 if TYPE_CHECKING:
@@ -66,10 +68,15 @@ class S3Options:
     """Keys per listing call."""
 
 
-def connect(options: S3Options) -> S3Store:
-    """Make a store; no call to the network. Raises ConfigError for an unknown profile."""
+def connect(
+    options: S3Options, access: Access | None = None, clock: Clock | None = None
+) -> S3Store:
+    """Make a store; no call to the network. Raises ConfigError, as for an unknown profile.
+
+    Without `access` and `clock` the credentials are those that boto3 finds by itself.
+    """
     try:
-        session = boto3.session.Session(profile_name=options.profile)
+        session = session_for(options, access, clock)
         region = options.region or session.region_name or "us-east-1"
         client = session.client(
             "s3",
@@ -256,9 +263,11 @@ class S3Store:
         except SDK_ERRORS as error:
             if _code(error) in ("InvalidRange", "416"):
                 raise _BeyondEnd("the range starts beyond the object's end") from error
-            raise self._explain(
-                translate(error, f"{operation} {self._name(key)}"), _code(error)
-            ) from error
+            ours = translate(error, f"{operation} {self._name(key)}")
+            reading = operation in ("get_object", "head_object")
+            if reading and isinstance(ours, StoreDenied) and self._absent(arguments):
+                raise ObjectMissing(f"there is no {self._name(key)}") from error
+            raise self._explain(ours, _code(error)) from error
         return answer
 
     def _head(self, key: str, version_id: str | None) -> dict[str, Any]:
@@ -274,6 +283,25 @@ class S3Store:
                 return BucketMissing(f"the bucket {bucket} does not belong to {owner}")
             error.hint = f"The role may not do this, or {bucket} does not belong to {owner}."
         return error
+
+    def _absent(self, read: Mapping[str, Any]) -> bool:
+        """Whether a listing shows that what a read was refused is not there.
+
+        To those who may list below a prefix only, S3 refuses a read of a missing key
+        (403) as if it were there (API Reference, GetObject, "Permissions").
+        """
+        name, version = read["Key"], read.get("VersionId")
+        owner = {k: v for k, v in read.items() if k in ("Bucket", "ExpectedBucketOwner")}
+        try:
+            if version is None:
+                page: Any = self._client.list_objects_v2(**owner, Prefix=name, MaxKeys=1)
+            else:
+                page = self._client.list_object_versions(**owner, Prefix=name)
+        except SDK_ERRORS:
+            return False
+        found = [*page.get("Contents", ()), *page.get("Versions", ())]
+        there = any((e["Key"], e.get("VersionId")) == (name, version) for e in found)
+        return not there and (version is None or not page.get("IsTruncated"))
 
     def _probe(self) -> str:
         """HEAD on the bucket, whoever owns it: empty when it answers, else the code."""
