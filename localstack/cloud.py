@@ -1,6 +1,6 @@
 """The local cloud: real servers to demonstrate and test against; standard library only.
 
-    cloud.py up [--owner PID] [s3] [postgres] [one-postgres]    prints `export NAME=value` lines
+    cloud.py up [--owner PID] [SERVICE ...]      prints `export NAME=value` lines
     cloud.py down [--owner PID | --all]
 
 All that a cloud is lies in one folder below /tmp, and every process of it logs to a file
@@ -25,10 +25,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from install import CACHE, ROOT
-from processes import end
-from services import AS_ROOT, start_one_postgres, start_postgres, start_s3
+from processes import AS_ROOT, end
+from services_postgres import start_one_postgres, start_postgres
+from services_stores import start_azure, start_gcs, start_iam, start_s3
 
 PREFIX = f"bl-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}-"
+
+
+SERVICES: dict[str, Callable[[Path], dict[str, str]]] = {
+    "s3": start_s3,
+    "gcs": start_gcs,
+    "azure": start_azure,
+    "iam": start_iam,
+    "postgres": start_postgres,
+    "one-postgres": start_one_postgres,
+}
+"""Each starts its servers unless they run, and returns the variables that lead there."""
 
 
 def main(argv: list[str]) -> int:
@@ -38,7 +50,7 @@ def main(argv: list[str]) -> int:
     up.add_argument(
         "services",
         nargs="*",
-        help="s3, postgres, one-postgres; s3 and postgres if none is named",
+        help=f"{', '.join(SERVICES)}; all but the last if none is named",
     )
     up.add_argument("--owner", type=int)
     down = commands.add_parser("down")
@@ -53,20 +65,14 @@ def main(argv: list[str]) -> int:
                 if args.all or cloud == home(args.owner) or not owner_lives(cloud):
                     remove(cloud)
             return 0
-        services: dict[str, Callable[[Path], dict[str, str]]]
-        services = {
-            "s3": start_s3,
-            "postgres": start_postgres,
-            "one-postgres": start_one_postgres,
-        }
-        unknown = set(args.services) - set(services)
+        unknown = set(args.services) - set(SERVICES)
         if unknown:
             parser.error(f"unknown service: {', '.join(sorted(unknown))}")
         cloud = home(args.owner)
         make_home(cloud)
         variables: dict[str, str] = {}
-        for name in args.services or ("s3", "postgres"):
-            variables |= services[name](cloud)
+        for name in args.services or [*SERVICES][:-1]:
+            variables |= SERVICES[name](cloud)
     if not args.services:
         variables |= test_data()
     for name, value in variables.items():

