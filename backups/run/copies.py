@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -48,8 +49,8 @@ def copy(ports: CopyPorts, manifest: Manifest, store_url: str, progress: Progres
     byte. Raises Damaged and ObjectMissing about the source, or when other bytes lie under a
     key of the target; StoreError's kinds.
     """
-    if not ports.catalog.copies(manifest.backup):
-        _leave_readme(ports)
+    with suppress(ObjectExists):
+        ports.target.put("README.txt", readme_text().encode())
     total = sum(artifact.stored_bytes for artifact in manifest.artifacts)
     artifacts: list[Artifact] = []
     done = 0
@@ -71,13 +72,6 @@ def copy(ports: CopyPorts, manifest: Manifest, store_url: str, progress: Progres
     listed = Copy(manifest.backup, store_url, found)
     ports.catalog.add_copy(listed)
     return listed
-
-
-def _leave_readme(ports: CopyPorts) -> None:
-    try:
-        ports.target.put("README.txt", readme_text().encode())
-    except ObjectExists:
-        return
 
 
 def _lock(ports: CopyPorts, until: datetime) -> datetime | None:

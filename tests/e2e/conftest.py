@@ -60,14 +60,16 @@ class House:
         assert said.code == 0, f"backups {' '.join(argv)}: {said.code}\n{said.out}\n{said.err}"
         return said
 
-    def declare(self, store_url: str, **databases: str) -> None:
-        """`declare(store, shop=url)`: one customer `acme` with these databases."""
+    def declare(self, store: str | list[str], **databases: str) -> None:
+        """`declare(store, shop=url)`: one customer `acme` with these databases; of several
+        stores the first is backed up to, the others hold copies."""
+        stores = [store] if isinstance(store, str) else store
         fleet = {
             "customers": [
                 {
                     "id": "acme",
                     "plan": "max",
-                    "stores": [{"url": store_url}],
+                    "stores": [{"url": url} for url in stores],
                     "recipients": [self.recipient],
                     "databases": [
                         {"id": name, "engine": "postgresql", "url": url}
