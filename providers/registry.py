@@ -52,6 +52,23 @@ def _open_s3(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
     )
 
 
+def _open_gcs(url: StoreUrl, access: Access, _clock: Clock) -> ObjectStore:
+    from providers.gcs import GcsOptions, connect
+
+    options = url.options
+    lock = options.get("lock")
+    return connect(
+        GcsOptions(
+            bucket=url.bucket,
+            prefix=url.prefix,
+            endpoint=options.get("endpoint"),
+            versions="versions" in options,
+            lock="locked" if lock == "locked" else "unlocked" if lock else None,
+        ),
+        access,
+    )
+
+
 def _open_local(url: StoreUrl, _access: Access, _clock: Clock) -> ObjectStore:
     from providers.local import LocalStore
 
@@ -66,6 +83,7 @@ def _open_memory(url: StoreUrl, _access: Access, clock: Clock) -> ObjectStore:
 
 ADAPTERS: Mapping[str, Open] = {
     "s3": _open_s3,
+    "gs": _open_gcs,
     "file": _open_local,
     "memory": _open_memory,
 }
