@@ -133,6 +133,8 @@ class S3Store:
         if retain_until is not None:
             arguments["ObjectLockMode"] = self._lock_mode()
             arguments["ObjectLockRetainUntilDate"] = retain_until
+            # The API Reference wants this header with a lock, beside the digest itself.
+            arguments["ChecksumAlgorithm"] = "SHA256"
         answer = self._call(
             "put_object",
             key,
