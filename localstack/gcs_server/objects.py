@@ -9,11 +9,11 @@ import base64
 import json
 import re
 from datetime import timedelta
-from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
 from access import Accounts
+from partial import select
 from refusals import Refusal, invalid, not_implemented, not_modified, unmet
 from state import Bucket, Json, State, Version, etag, now, parse_time, rfc3339
 from wire import Call, Part, Reply
@@ -72,7 +72,8 @@ class Objects:
             "Accept-Ranges": "bytes",
             "X-Goog-Generation": str(version.generation),
             "X-Goog-Metageneration": str(version.metageneration),
-            "X-Goog-Hash": f"crc32c={version.crc32c},md5={version.md5}",
+            "X-Goog-Hash": f"crc32c={version.crc32c}"
+            + (f",md5={version.md5}" if version.md5 else ""),
             "X-Goog-Stored-Content-Length": str(version.size),
             "X-Goog-Stored-Content-Encoding": "identity",
             "X-Goog-Storage-Class": version.fields.get("storageClass", "STANDARD"),
@@ -218,7 +219,6 @@ def resource(base: str, bucket: Bucket, version: Version) -> Json:
         "metageneration": str(version.metageneration),
         "storageClass": "STANDARD",
         "size": str(version.size),
-        "md5Hash": version.md5,
         "crc32c": version.crc32c,
         "etag": etag(*numbers),
         "timeCreated": rfc3339(version.created),
@@ -227,6 +227,8 @@ def resource(base: str, bucket: Bucket, version: Version) -> Json:
         "timeFinalized": rfc3339(version.created),
         **version.fields,
     }
+    if version.md5:
+        document["md5Hash"] = version.md5
     if version.noncurrent:
         document["timeDeleted"] = rfc3339(version.noncurrent)
     if until := bucket.retained_until(version):
@@ -333,56 +335,3 @@ def read_token(token: str | None) -> tuple[str, int] | None:
     except ValueError as error:
         raise invalid("Invalid argument: pageToken") from error
     return str(name), int(generation)
-
-
-# --- partial responses ----------------------------------------------------------------
-
-
-def select(call: Call, document: Json) -> Json:
-    """The `fields` parameter: a,b/c,d(e,f),*.
-    Source: cloud.google.com/storage/docs/json_api#partial-response"""
-    text = call.one("fields")
-    if not text:
-        return document
-    tokens = re.findall(r"[A-Za-z0-9_*-]+|[(),/]", text)
-    if "".join(tokens) != text.replace(" ", ""):
-        raise invalid(f"Invalid field selection {text}")
-    tree = _tree(tokens, text)
-    if tokens:
-        raise invalid(f"Invalid field selection {text}")
-    return _only(document, tree)
-
-
-def _tree(tokens: list[str], text: str) -> Json:
-    tree: Json = {}
-    while tokens and tokens[0] != ")":
-        node = tree
-        while True:
-            name = tokens.pop(0)
-            if name in "(),/":
-                raise invalid(f"Invalid field selection {text}")
-            node = node.setdefault(name, {})
-            if tokens[:1] != ["/"]:
-                break
-            tokens.pop(0)
-        if tokens[:1] == ["("]:
-            tokens.pop(0)
-            node |= _tree(tokens, text)
-            if tokens[:1] != [")"]:
-                raise invalid(f"Invalid field selection {text}")
-            tokens.pop(0)
-        if tokens[:1] == [","]:
-            tokens.pop(0)
-    return tree
-
-
-def _only(value: Any, tree: Json) -> Any:
-    if not tree:
-        return value
-    if isinstance(value, list):
-        return [_only(item, tree) for item in value]
-    if not isinstance(value, dict):
-        return value
-    picks = chain(((k, tree[k]) for k in value if k in tree),
-                  ((k, tree["*"]) for k in value if "*" in tree and k not in tree))  # fmt: skip
-    return {key: _only(value[key], below) for key, below in picks}

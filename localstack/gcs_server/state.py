@@ -30,7 +30,7 @@ class Version:
     generation: int
     size: int
     crc32c: str
-    md5: str
+    md5: str | None
     body: Path
     created: datetime
     fields: Json

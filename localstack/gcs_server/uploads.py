@@ -14,20 +14,23 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from email.message import Message
-from email.parser import BytesParser
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlencode
 
 import google_crc32c
 from access import Accounts, Token
-from objects import check_fields, check_new_retention, check_preconditions, resource, select
-from refusals import Refusal, invalid, not_implemented
+from objects import check_fields, check_new_retention, check_preconditions, resource
+from partial import select
+from refusals import Refusal, invalid
+from related import DEFAULT_TYPE, read_related
 from state import Bucket, Json, State, Version, now
-from wire import PIECE, Body, Call, Reply, parse_json
+from wire import Body, Call, Reply
 
 QUANTUM = 256 * 1024
 """Every chunk of a resumable upload but the last is a multiple of this."""
+LARGE = 8 * 1024 * 1024
+"""Above it an object has no md5Hash unless its client gave one: so it is with Google's
+composite objects (/storage/docs/composite-objects). MD5 costs more than all the rest."""
 
 
 class Incoming:
@@ -37,7 +40,7 @@ class Incoming:
         self.path = path
         self.size = 0
         self._crc = google_crc32c.Checksum()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5: hashlib._Hash | None = hashlib.md5(usedforsecurity=False)
         path.touch()
 
     def take(self, pieces: Iterable[bytes]) -> None:
@@ -46,10 +49,19 @@ class Incoming:
                 file.write(piece)
                 self.size += len(piece)
                 self._crc.update(piece)
-                self._md5.update(piece)
+                if self.size > LARGE:
+                    self._md5 = None
+                if self._md5 is not None:
+                    self._md5.update(piece)
 
-    def checksums(self) -> dict[str, str]:
-        digests = {"crc32c": self._crc.digest(), "md5Hash": self._md5.digest()}
+    def checksums(self, *, md5: bool) -> dict[str, str]:
+        """As base64; md5Hash only where the content is small or it is asked for."""
+        digests = {"crc32c": self._crc.digest()}
+        if self._md5 is not None:
+            digests["md5Hash"] = self._md5.digest()
+        elif md5:
+            with self.path.open("rb") as file:
+                digests["md5Hash"] = hashlib.file_digest(file, "md5").digest()
         return {name: base64.b64encode(value).decode() for name, value in digests.items()}
 
     def drop(self) -> None:
@@ -82,13 +94,13 @@ class Uploads:
 
     def insert(self, call: Call) -> Reply:
         """objects.insert, POST /upload/..."""
+        if "upload_id" in call.query:  # Go's client library puts its chunks by POST
+            return self.go_on(call)
         kind = call.one("uploadType")
         handler = {"media": self._simple, "multipart": self._multipart,
                    "resumable": self._begin}.get(kind or "")  # fmt: skip
         if handler is None:
             raise invalid(f"Invalid upload type: {kind}")
-        if any(name.lower().startswith("x-goog-encryption") for name in call.headers):
-            raise not_implemented("customer-supplied encryption keys")
         return handler(call)
 
     def _simple(self, call: Call) -> Reply:
@@ -109,10 +121,11 @@ class Uploads:
     def _receive(
         self, call: Call, name: str, document: Json, caller: Token, pieces: Iterable[bytes]
     ) -> Reply:
+        given = hashes(call.headers.get("X-Goog-Hash"))
         incoming = Incoming(self.state.new_body())
         try:
             incoming.take(pieces)
-            made = self._finish(call, name, document, caller, incoming)
+            made = self._finish(call, name, document | given, caller, incoming)
         except BaseException:
             incoming.drop()
             raise
@@ -135,10 +148,9 @@ class Uploads:
         )  # fmt: skip
         key = secrets.token_urlsafe(48)
         self.sessions[key] = session
-        place = f"{call.base}/upload/storage/v1/b/{call.names['bucket']}/o"
-        location = f"{place}?uploadType=resumable&name={call.one('name', '')}&upload_id={key}"
-        if "name" not in call.query:
-            location = f"{place}?uploadType=resumable&upload_id={key}"
+        query = {"uploadType": "resumable", "name": name, "upload_id": key}
+        path = f"/upload/storage/v1/b/{call.names['bucket']}/o"
+        location = f"{call.base}{path}?{urlencode(query)}"
         return Reply(200, {"Location": location, "X-GUploader-UploadID": key})
 
     def go_on(self, call: Call) -> Reply:
@@ -158,7 +170,7 @@ class Uploads:
             if start is not None:
                 self._take_chunk(session, call.body, start, end)
             if session.total is None or session.incoming.size < session.total:
-                return so_far(session)
+                return so_far(call, session)
             return self._complete(call, session)
 
     def _take_chunk(self, session: Session, body: Body, start: int, end: int | None) -> None:
@@ -168,7 +180,7 @@ class Uploads:
                 "Invalid request. According to the Content-Range header, the upload offset is "
                 f"{start} byte(s), which exceeds already uploaded size of {have} byte(s)."
             )
-        if end is not None and session.total is None and (end - start) % QUANTUM:
+        if end is not None and end != session.total and (end - start) % QUANTUM:
             raise invalid(f"Invalid request. A chunk that is not the last must be a multiple "
                           f"of {QUANTUM} bytes.")  # fmt: skip
         if end is not None and body.length not in {None, end - start}:
@@ -250,9 +262,9 @@ class Uploads:
         self, call: Call, name: str, document: Json, caller: Token, incoming: Incoming
     ) -> Json:
         """The object appears, whole and checked, or not at all."""
-        sums = incoming.checksums()
-        for key, value in sums.items():
-            given = document.get(key)
+        sums = incoming.checksums(md5="md5Hash" in document)
+        for key in ("crc32c", "md5Hash"):
+            given, value = document.get(key), sums.get(key)
             if given is not None and given != value:
                 word = "CRC32C" if key == "crc32c" else "MD5 hash"
                 raise invalid(
@@ -265,13 +277,10 @@ class Uploads:
                 bucket.drop_live(live)
             version = Version(
                 name, self.state.next_generation(), incoming.size, sums["crc32c"],
-                sums["md5Hash"], incoming.path, now(), fields,
+                sums.get("md5Hash"), incoming.path, now(), fields,
             )  # fmt: skip
             bucket.versions.setdefault(name, []).append(version)
             return resource(call.base, bucket, version)
-
-
-DEFAULT_TYPE = "application/octet-stream"
 
 
 def check_name(name: str) -> None:
@@ -295,10 +304,15 @@ def hashes(header: str | None) -> dict[str, str]:
     return given
 
 
-def so_far(session: Session) -> Reply:
-    """308: what is here; no Range when nothing is."""
+def so_far(call: Call, session: Session) -> Reply:
+    """308: what is here; no Range when nothing is. A client that asks so gets 200 and the
+    status in a header, as some HTTP libraries redirect at 308: not documented, but what
+    Google's library for Go relies on (google-api-go-client, gensupport/resumable.go)."""
     have = session.incoming.size
-    return Reply(308, {"Range": f"bytes=0-{have - 1}"} if have else {})
+    headers = {"Range": f"bytes=0-{have - 1}"} if have else {}
+    if call.headers.get("X-GUploader-No-308") == "yes":
+        return Reply(200, headers | {"X-Http-Status-Code-Override": "308"})
+    return Reply(308, headers)
 
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,15})-(\d{1,15})|\*)/(\d{1,15}|\*)", re.A)
@@ -343,69 +357,3 @@ def in_quanta(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield held[:keep]
         held = held[keep:]
     yield held
-
-
-# --- multipart/related ----------------------------------------------------------------
-
-
-def read_related(headers: Message, body: Body) -> tuple[Json, str, Iterator[bytes]]:
-    """RFC 2387: the document, then the content's type and the content itself."""
-    boundary = headers.get_boundary()
-    if headers.get_content_type() != "multipart/related" or not boundary:
-        raise Refusal(400, "badContent", "Bad content: not multipart/related")
-    reader = PartReader(body, b"\r\n--" + boundary.encode())
-    reader.open()
-    first = reader.headers()
-    if first.get_content_type() != "application/json":
-        raise Refusal(400, "badContent", "Bad content: the first part must be JSON")
-    data = b"".join(reader.content())
-    second = reader.headers()
-    if second.get("Content-Transfer-Encoding", "binary").lower() not in {"binary", "8bit"}:
-        raise not_implemented("transfer encodings of parts")
-    kind: Any = second.get("Content-Type") or DEFAULT_TYPE
-    return parse_json(data), kind, reader.last_content()
-
-
-class PartReader:
-    """Takes a multipart body apart as it comes, without holding it."""
-
-    def __init__(self, body: Body, delimiter: bytes) -> None:
-        self._body = body
-        self._delimiter = delimiter
-        self._held = b"\r\n"  # so that the first delimiter looks like the others
-        self._closed = False
-
-    def open(self) -> None:
-        if any(self.content()):
-            raise Refusal(400, "badContent", "Bad content: no part begins the body")
-
-    def headers(self) -> Message:
-        while b"\r\n\r\n" not in self._held:
-            self._more(limit=64 * 1024)
-        lead, _, self._held = self._held.partition(b"\r\n\r\n")
-        return BytesParser().parsebytes(lead.lstrip() + b"\r\n\r\n", headersonly=True)
-
-    def content(self) -> Iterator[bytes]:
-        """Up to the next delimiter, which is taken off too."""
-        keep = len(self._delimiter) - 1
-        while (at := self._held.find(self._delimiter)) < 0:
-            if len(self._held) > keep:
-                yield self._held[:-keep]
-                self._held = self._held[-keep:]
-            self._more()
-        yield from filter(None, [self._held[:at]])
-        self._held = self._held[at + len(self._delimiter) :]
-        while len(self._held) < 2:
-            self._more()
-        self._closed = self._held.startswith(b"--")
-
-    def last_content(self) -> Iterator[bytes]:
-        yield from self.content()
-        if not self._closed:
-            raise Refusal(400, "badContent", "Bad content: more than two parts")
-
-    def _more(self, limit: int | None = None) -> None:
-        piece = self._body.read(PIECE)
-        if not piece or (limit is not None and len(self._held) > limit):
-            raise Refusal(400, "badContent", "Bad content: the multipart body does not end")
-        self._held += piece

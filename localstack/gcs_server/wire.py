@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -182,6 +181,15 @@ class Route:
 # Parameters of every Google API that change the reply's looks only.
 # Source: cloud.google.com/storage/docs/json_api/v1/parameters
 COMMON = frozenset({"alt", "fields", "prettyPrint", "quotaUser"})
+# What clients tell about themselves, and the checksum; each other x-goog- header has a meaning.
+HEADERS = frozenset(
+    {
+        "x-goog-api-client",
+        "x-goog-gcs-idempotency-token",
+        "x-goog-request-params",
+        "x-goog-hash",
+    }
+)
 
 
 def make_server(address: tuple[str, int], routes: list[Route]) -> ThreadingHTTPServer:
@@ -204,14 +212,10 @@ class RequestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "LocalCloudStorage"
     sys_version = ""
-    timeout = 60
+    timeout = 120
     wbufsize = 64 * 1024
     disable_nagle_algorithm = True
     table: ClassVar[list[Route]] = []
-
-    def setup(self) -> None:
-        super().setup()
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
 
     def answer(self) -> None:
         try:
@@ -250,9 +254,13 @@ class RequestHandler(BaseHTTPRequestHandler):
         query: dict[str, list[str]] = {}
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
             query.setdefault(name, []).append(value)
-        method = "GET" if self.command == "HEAD" else self.command
+        for name in self.headers:
+            if name.lower().startswith("x-goog-") and name.lower() not in HEADERS:
+                raise not_implemented(f"the header {name}")
         for route in self.table:
-            found = route.pattern.fullmatch(parts.path) if route.method == method else None
+            found = (
+                route.pattern.fullmatch(parts.path) if route.method == self.command else None
+            )
             if found is None:
                 continue
             unknown = set(query) - route.parameters - COMMON
@@ -260,7 +268,7 @@ class RequestHandler(BaseHTTPRequestHandler):
                 raise invalid(f"this local server does not know: {', '.join(sorted(unknown))}")
             names = {key: unquote(value) for key, value in found.groupdict().items()}
             base = f"http://{self.headers.get('Host', '')}"
-            call = Call(method, parts.path, names, query, self.headers, body, base)
+            call = Call(self.command, parts.path, names, query, self.headers, body, base)
             return route.handler(call)
         raise not_implemented(f"{self.command} {parts.path}")
 
