@@ -19,6 +19,9 @@ from providers.policies.wanted import ROLES, Document, Wanted, checked
 
 _OPERATOR = re.compile(r"(?P<issuer>https://[\w./:-]{3,300})#(?P<subject>[\w./:@=+-]{1,300})")
 _CLIENT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DELEGATOR = "Storage Blob Delegator"
+"""Azure's own role: a user delegation key for the account, which opens no more than the
+principal's other roles do. Our access is such a key's SAS, narrowed to the role's work."""
 _AUDIENCE = "api://AzureADTokenExchange"
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 _SUBSCRIPTION, _GROUP = shell.Var("SUBSCRIPTION"), shell.Var("RESOURCE_GROUP")
@@ -150,6 +153,7 @@ def _application(wanted: Wanted, role: Role, trust: dict[str, str]) -> list[hcl.
 def _rights(wanted: Wanted, role: Role) -> list[hcl.Block]:
     group = hcl.Ref("data.azurerm_resource_group.backups.id")
     lead = "data." if wanted.principals.get(role) else ""
+    principal = hcl.Ref(f"{lead}azuread_service_principal.{role}.object_id")
     return [
         hcl.Block(
             "resource",
@@ -177,7 +181,16 @@ def _rights(wanted: Wanted, role: Role) -> list[hcl.Block]:
                 "role_definition_id": hcl.Ref(
                     f"azurerm_role_definition.{role}.role_definition_resource_id"
                 ),
-                "principal_id": hcl.Ref(f"{lead}azuread_service_principal.{role}.object_id"),
+                "principal_id": principal,
+            },
+        ),
+        hcl.Block(
+            "resource",
+            ("azurerm_role_assignment", f"{role}_delegator"),
+            {
+                "scope": hcl.Ref(f"{_ACCOUNT}.id"),
+                "role_definition_name": _DELEGATOR,
+                "principal_id": principal,
             },
         ),
     ]
@@ -231,6 +244,8 @@ def _commands(wanted: Wanted, trust: dict[str, str], notes: str) -> str:
             _az("role", "definition", "create", "--role-definition", (before, *group, after)),
             _az("role", "assignment", "create", "--assignee", app, "--role", called,
                 "--scope", (*group, container)),
+            _az("role", "assignment", "create", "--assignee", app, "--role", _DELEGATOR,
+                "--scope", (*group, account)),
         ]  # fmt: skip
     variables = [
         ("SUBSCRIPTION", "the id of your subscription"),

@@ -282,9 +282,14 @@ def test_azure_roles_have_exactly_these_rights() -> None:
     } == {f"backups-acme-{role}": AZURE[role] for role in ROLES}
     group = "/subscriptions/sub-1/resourceGroups/group 1"
     assert all(made["AssignableScopes"] == [group] for made in definitions)
-    scopes = {call[-1] for call in calls if call[:3] == ["role", "assignment", "create"]}
     account = f"{group}/providers/Microsoft.Storage/storageAccounts/acmestore"
-    assert scopes == {f"{account}/blobServices/default/containers/backups"}
+    container = f"{account}/blobServices/default/containers/backups"
+    assigned = [(call[6], call[8]) for call in calls if call[:2] == ["role", "assignment"]]
+    assert assigned == [
+        pair
+        for role in ROLES
+        for pair in ((f"backups-acme-{role}", container), ("Storage Blob Delegator", account))
+    ]
     for call in calls:
         if "federated-credential" in call:
             issuer, _, subject = OPERATORS["az"].partition("#")
