@@ -8,6 +8,7 @@ on it is a check of `backups store check`.
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
@@ -51,10 +52,17 @@ class Account:
     admin: Callable[[str], Any]
     """The SDK's client of a service, with every right."""
 
-    def store(self, role: Role, *, prefix: str = PREFIX, external: str = EXTERNAL) -> S3Store:
+    def store(
+        self,
+        role: Role,
+        *,
+        prefix: str = PREFIX,
+        external: str = EXTERNAL,
+        profile: str = "operator",
+    ) -> S3Store:
         """The bare adapter: nothing of ours stands before the endpoint's own judgement."""
         options = S3Options(
-            self.bucket, prefix, self.endpoint, "us-east-1", lock="governance", read_timeout=20
+            self.bucket, prefix, self.endpoint, "us-east-1", profile=profile, lock="governance"
         )
         return connect(options, Access(role, "acme", self.roles[role], external), CLOCK)
 
@@ -68,7 +76,7 @@ def enforce(endpoint: str, free_calls: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     endpoint = os.environ.get("BACKUPS_TEST_IAM_ENDPOINT", "")
     if not endpoint:
         pytest.fail("BACKUPS_TEST_IAM_ENDPOINT is not set: run localstack/test", pytrace=False)
@@ -96,10 +104,14 @@ def account() -> Iterator[Account]:
 
         become = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
         operator, ours = user(client("iam"), f"operator-{mark}", become)
-        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
-            patch.delenv(name, raising=False)
-        patch.setenv("AWS_ACCESS_KEY_ID", ours["aws_access_key_id"])
-        patch.setenv("AWS_SECRET_ACCESS_KEY", ours["aws_secret_access_key"])
+        stranger = user(client("iam"), f"stranger-{mark}", become)[1]
+        # Profiles in a file, as the environment's keys are the other endpoints'.
+        profiles = configparser.ConfigParser()
+        profiles.read_dict({"operator": ours, "stranger": stranger})
+        path = tmp_path_factory.mktemp("aws") / "credentials"
+        with path.open("w") as file:
+            profiles.write(file)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
         enforce(endpoint, "0")
         bucket = f"roles-{mark}"
         admin("s3").create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
@@ -257,15 +269,9 @@ def test_a_wrong_external_id_is_refused(account: Account, key: str) -> None:
         assert "another-customers" not in f"{caught.value}{caught.value.hint}"
 
 
-def test_a_stranger_who_knows_the_external_id_is_refused(
-    account: Account, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    become = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
-    _, keys = user(account.admin("iam"), f"stranger-{SystemEntropy().bytes(4).hex()}", become)
-    for name, value in keys.items():
-        monkeypatch.setenv(name.upper(), value)
+def test_a_stranger_who_knows_the_external_id_is_refused(account: Account, key: str) -> None:
     with (
-        contextlib.closing(account.store("writer")) as store,
+        contextlib.closing(account.store("writer", profile="stranger")) as store,
         pytest.raises(StoreDenied, match="assuming"),
     ):
         store.put(key, b"x")
