@@ -16,6 +16,7 @@ import pytest
 from backups.entropy import SystemEntropy
 
 if TYPE_CHECKING:
+    from google.cloud.storage import Client as GoogleClient
     from mypy_boto3_s3 import S3Client
 
 HERE = Path(__file__).parent
@@ -190,6 +191,45 @@ def make_bucket(s3_client: S3Client) -> MakeBucket:
 def bucket(make_bucket: MakeBucket) -> str:
     """The name of a new, empty bucket."""
     return make_bucket()
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint() -> str:
+    """URL of our own Google Cloud Storage endpoint; GOOGLE_APPLICATION_CREDENTIALS names the
+    key of its project's owner. What it knows: localstack/gcs_server/__main__.py."""
+    from_cloud("GOOGLE_APPLICATION_CREDENTIALS")
+    return from_cloud("BACKUPS_TEST_GCS_ENDPOINT")
+
+
+@pytest.fixture(scope="session")
+def gcs_client(gcs_endpoint: str) -> Iterator[GoogleClient]:
+    """The SDK's own client as the project's owner, to look at a bucket or to spoil it."""
+    from google.cloud import storage
+
+    client = storage.Client(client_options={"api_endpoint": gcs_endpoint})
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def gcs_bucket(gcs_client: GoogleClient) -> str:
+    """The name of a new, empty bucket whose rights are its policy alone."""
+    bucket = gcs_client.bucket(unique("test-"))
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    return str(gcs_client.create_bucket(bucket).name)
+
+
+@pytest.fixture(scope="session")
+def iam_endpoint() -> str:
+    """URL of an S3 and STS endpoint that enforces IAM, after as many calls as a test asks
+    for: POST /moto-api/reset-auth with the number as the body."""
+    return from_cloud("BACKUPS_TEST_IAM_ENDPOINT")
+
+
+@pytest.fixture(scope="session")
+def azure_endpoint() -> str:
+    """URL of an Azure Blob endpoint; AZURE_STORAGE_ACCOUNT and _KEY are in the environment."""
+    return from_cloud("BACKUPS_TEST_AZURE_ENDPOINT")
 
 
 @pytest.fixture(scope="session")

@@ -253,8 +253,11 @@ def check_fields(document: Json, *, new: bool = False) -> Json:
         for value in (fields.get("metadata") or {}).values()
     ):
         raise invalid("Invalid value for metadata: only texts")
-    if fields.get("retention") == {}:
-        fields["retention"] = None
+    if "retention" in fields:  # with nothing in it, it is to be removed
+        given = fields["retention"] or {}
+        kept = {key: value for key, value in given.items() if value is not None}
+        kept.pop("retentionExpirationTime", None)  # the library writes what it once read
+        fields["retention"] = kept or None
     if fields.get("customTime"):
         parse_time(fields["customTime"])
     return fields
