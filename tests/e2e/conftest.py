@@ -99,3 +99,21 @@ def house(tmp_path: Path) -> House:
 def s3_store(bucket: str, s3_endpoint: str) -> str:
     """URL of a fresh S3 store."""
     return f"s3://{bucket}/bloomneo?endpoint={quote(s3_endpoint, safe='')}"
+
+
+@pytest.fixture
+def gcs_store(gcs_bucket: str, gcs_endpoint: str) -> str:
+    """URL of a fresh Google Cloud Storage store."""
+    return f"gs://{gcs_bucket}/bloomneo?endpoint={quote(gcs_endpoint, safe='')}"
+
+
+@pytest.fixture
+def azure_store(azure_endpoint: str) -> str:
+    """URL of a fresh Azure Blob store."""
+    from azure.storage.blob import BlobServiceClient
+
+    account, key = os.environ["AZURE_STORAGE_ACCOUNT"], os.environ["AZURE_STORAGE_KEY"]
+    container = f"test-{SystemEntropy().bytes(6).hex()}"
+    with BlobServiceClient(f"{azure_endpoint}/{account}", credential=key) as service:
+        service.create_container(container)
+    return f"az://{account}/{container}/bloomneo?endpoint={quote(azure_endpoint, safe='')}"
