@@ -4,7 +4,8 @@
   each, in the name of whatever credentials are at hand (IAM Service Account Credentials API,
   projects.serviceAccounts.generateAccessToken); it grants us Service Account Token Creator.
 - No principal: Application Default Credentials (google.aip.dev/auth/4110). Workload identity
-  federation comes this way: GOOGLE_APPLICATION_CREDENTIALS names an `external_account` file.
+  federation comes this way: GOOGLE_APPLICATION_CREDENTIALS names an `external_account` file
+  (and GOOGLE_CLOUD_PROJECT any project, else google-auth asks Google for its name).
 - `key`: a service account's JSON.
 
 Tokens carry the least scope that the role's calls accept. They are not narrowed to the
