@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 
 class Secret:
@@ -358,6 +359,20 @@ class Scrub:
     read_bytes: int
     """Read and authenticated as a sample."""
     findings: tuple[Finding, ...]
+
+
+Outcome = Literal["passed", "warning", "failed", "unproven"]
+"""Unproven: the endpoint does not say, or we may not look. It is never passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One property of a customer's store, as it was found at enrolment or later."""
+
+    name: str
+    outcome: Outcome
+    words: str
+    """What was seen, and what to do where it is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)

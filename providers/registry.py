@@ -32,24 +32,9 @@ def open_store(
 
 
 def _open_s3(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
-    from providers.s3 import S3Options, connect
+    from providers.s3 import connect, options_of
 
-    options = url.options
-    lock = options.get("lock")
-    return connect(
-        S3Options(
-            bucket=url.bucket,
-            prefix=url.prefix,
-            endpoint=options.get("endpoint"),
-            region=options.get("region"),
-            owner=options.get("owner"),
-            profile=options.get("profile"),
-            versions="versions" in options,
-            lock="compliance" if lock == "compliance" else "governance" if lock else None,
-        ),
-        access,
-        clock,
-    )
+    return connect(options_of(url), access, clock)
 
 
 def _open_gcs(url: StoreUrl, access: Access, _clock: Clock) -> ObjectStore:

@@ -36,6 +36,7 @@ from providers.access import Access
 from providers.keys import check_key, check_prefix
 from providers.s3_access import session_for
 from providers.s3_errors import SDK_ERRORS, translate
+from providers.urls import StoreUrl
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -68,6 +69,22 @@ class S3Options:
     """Keys per listing call."""
 
 
+def options_of(url: StoreUrl) -> S3Options:
+    """What a store URL says."""
+    options = url.options
+    lock = options.get("lock")
+    return S3Options(
+        bucket=url.bucket,
+        prefix=url.prefix,
+        endpoint=options.get("endpoint"),
+        region=options.get("region"),
+        owner=options.get("owner"),
+        profile=options.get("profile"),
+        versions="versions" in options,
+        lock="compliance" if lock == "compliance" else "governance" if lock else None,
+    )
+
+
 def connect(
     options: S3Options, access: Access | None = None, clock: Clock | None = None
 ) -> S3Store:
@@ -75,10 +92,17 @@ def connect(
 
     Without `access` and `clock` the credentials are those that boto3 finds by itself.
     """
+    return S3Store(client_for(options, access, clock), options)
+
+
+def client_for(
+    options: S3Options, access: Access | None = None, clock: Clock | None = None
+) -> S3Client:
+    """The SDK's own client, as `connect` uses it."""
     try:
         session = session_for(options, access, clock)
         region = options.region or session.region_name or "us-east-1"
-        client = session.client(
+        client: S3Client = session.client(
             "s3",
             region_name=region,
             endpoint_url=options.endpoint,
@@ -86,7 +110,7 @@ def connect(
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"no S3 client for {options.bucket}: {error}") from error
-    return S3Store(client, options)
+    return client
 
 
 def _config(options: S3Options) -> Config:

@@ -15,7 +15,7 @@ from backups.settings import load_settings
 from backups.wiring.app import App
 
 if TYPE_CHECKING:
-    from providers.access import Role
+    from providers.access import Access, Role
 
 
 @contextmanager
@@ -23,15 +23,24 @@ def store_of(
     app: App, customer: str, destination: Destination, role: Role
 ) -> Iterator[ObjectStore]:
     """A customer's store, reached as one of our roles. Raises ConfigError."""
+    from providers.registry import open_store
+
+    access = access_of(app, customer, destination, role)
+    store = open_store(destination.url, clock=app.clock, entropy=app.entropy, access=access)
+    with closing(store):
+        yield store
+
+
+def access_of(app: App, customer: str, destination: Destination, role: Role) -> Access:
+    """As whom, and over which network, a role reaches a customer's store."""
     from backups import keys
     from backups.enrolment import external_id
     from backups.fleet import resolve_key
     from providers.access import Access
     from providers.network import Network
-    from providers.registry import open_store
 
     settings = load_settings(app.home)
-    access = Access(
+    return Access(
         role=role,
         customer=customer,
         principal=getattr(destination, role),
@@ -39,9 +48,6 @@ def store_of(
         key=resolve_key(destination.key_ref) if destination.key_ref else None,
         network=Network(settings.hosted, tuple(settings.hosted_allow)),
     )
-    store = open_store(destination.url, clock=app.clock, entropy=app.entropy, access=access)
-    with closing(store):
-        yield store
 
 
 @contextmanager
