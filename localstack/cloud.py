@@ -22,6 +22,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from install import CACHE, ROOT
@@ -70,9 +71,11 @@ def main(argv: list[str]) -> int:
             parser.error(f"unknown service: {', '.join(sorted(unknown))}")
         cloud = home(args.owner)
         make_home(cloud)
+        wanted = args.services or [*SERVICES][:-1]
         variables: dict[str, str] = {}
-        for name in args.services or [*SERVICES][:-1]:
-            variables |= SERVICES[name](cloud)
+        with ThreadPoolExecutor() as pool:
+            for found in pool.map(lambda name: SERVICES[name](cloud), wanted):
+                variables |= found
     if not args.services:
         variables |= test_data()
     for name, value in variables.items():
