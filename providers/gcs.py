@@ -101,10 +101,11 @@ class GcsStore:
             resource["retention"] = _retention(self._lock_mode(), retain_until)
         crc = google_crc32c.value(data).to_bytes(4, "big")
         resource["crc32c"] = base64.b64encode(crc).decode()
-        digest = sha256 or hashlib.sha256(data).digest()
+        digest = _sha256(data) if sha256 is None else sha256
         resource["metadata"] = {"sha256": digest.hex()}
         with self._translated("put", key), ThreadPoolExecutor(1) as beside:
-            hashing = beside.submit(lambda: hashlib.sha256(data).digest()) if sha256 else None
+            # Costs no time, as the sending waits for the network anyhow.
+            hashing = None if sha256 is None else beside.submit(_sha256, data)
 
             def check() -> None:
                 if hashing is not None and hashing.result() != digest:
@@ -354,6 +355,10 @@ class _GcsBody:
 
     def close(self) -> None:
         self._answer.close()
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _versioned(version_id: str | None) -> dict[str, str]:
