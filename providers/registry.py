@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from backups.errors import ConfigError
 from backups.ports import Clock, Entropy, ObjectStore
 from providers.access import Access
 from providers.retry import Retrying
@@ -24,7 +25,16 @@ def open_store(
     A writer may not delete; a restorer may neither write nor delete. Raises ConfigError.
     """
     place = parse_store_url(url) if isinstance(url, str) else url
-    adapter = ADAPTERS[place.scheme](place, access, clock)
+    try:
+        adapter = ADAPTERS[place.scheme](place, access, clock)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(place.scheme)
+        if extra is None:
+            raise
+        raise ConfigError(
+            f"{place.place} needs a package that is not installed: {error.name}",
+            hint=f"pip install 'bloomneo-backups[{extra}]'",
+        ) from error
     return RoleBound(Retrying(adapter, clock, entropy), access.role)
 
 
@@ -54,6 +64,26 @@ def _open_gcs(url: StoreUrl, access: Access, _clock: Clock) -> ObjectStore:
     )
 
 
+def _open_azure(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
+    from providers.azure import AzureOptions, connect
+
+    options = url.options
+    lock = options.get("lock")
+    return connect(
+        AzureOptions(
+            account=url.account,
+            container=url.bucket,
+            prefix=url.prefix,
+            endpoint=options.get("endpoint"),
+            tenant=options.get("tenant"),
+            versions="versions" in options,
+            lock="locked" if lock == "locked" else "unlocked" if lock else None,
+        ),
+        access,
+        clock,
+    )
+
+
 def _open_local(url: StoreUrl, _access: Access, _clock: Clock) -> ObjectStore:
     from providers.local import LocalStore
 
@@ -66,9 +96,13 @@ def _open_memory(url: StoreUrl, _access: Access, clock: Clock) -> ObjectStore:
     return shared(url.bucket, clock)
 
 
+_EXTRAS = {"gs": "gcs", "az": "azure"}
+"""Clouds whose SDK is installed only where it is wanted."""
+
 ADAPTERS: Mapping[str, Open] = {
     "s3": _open_s3,
     "gs": _open_gcs,
+    "az": _open_azure,
     "file": _open_local,
     "memory": _open_memory,
 }

@@ -190,6 +190,19 @@ def test_roles_are_kept_to_their_rights() -> None:
     assert list(restorer.list("")) == []
 
 
+def test_a_cloud_whose_sdk_is_missing_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['google.cloud.storage'] = None\n"
+        "from backups.errors import ConfigError\n"
+        "from providers.access import Access\n"
+        "from providers.registry import open_store\n"
+        "try: open_store('gs://bucket', clock=None, entropy=None, access=Access('writer'))\n"
+        "except ConfigError as error: print(error.hint)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert out.stdout == b"pip install 'bloomneo-backups[gcs]'\n"
+
+
 def test_no_sdk_is_loaded_before_a_store_needs_it() -> None:
     program = (
         "import sys, providers.registry as r; r.parse_store_url('s3://bucket');"
