@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,13 +34,13 @@ from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body
 from providers.access import Access
 from providers.gcs_access import GOOGLE, session_maker
+from providers.gcs_bodies import Download, Related
 from providers.gcs_errors import SDK_ERRORS, translate
 from providers.keys import check_key, check_prefix
 
 # Else every call starts a thread that asks for the bucket itself, for the sake of traces: no
 # role of ours has that right, and the customer would see us try.
 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-_PIECE = 1 << 20
 _FIELDS = "name,size,timeCreated,generation,metadata,retention,retentionExpirationTime"
 
 
@@ -111,7 +110,7 @@ class GcsStore:
                 if hashing is not None and hashing.result() != digest:
                     raise TransferDamaged(f"{key}: the bytes are not those of the given digest")
 
-            body = _Related(resource, data, digest.hex(), check)
+            body = Related(resource, data, digest.hex(), check)
             answer = self._request(
                 "POST",
                 f"/upload/storage/v1/b/{self._options.bucket}/o",
@@ -161,7 +160,7 @@ class GcsStore:
         ):
             answer.close()
             raise CapabilityMissing("the store does not answer ranged reads")
-        return _GcsBody(answer, self._name(key))
+        return Download(answer, self._name(key))
 
     def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """See `ports.ObjectStore.stat`."""
@@ -305,56 +304,6 @@ class GcsStore:
                 hint="If it has, say so in the store URL: ?lock=unlocked or locked.",
             )
         return self._options.lock.capitalize()
-
-
-class _Related:
-    """An object's resource and bytes as multipart/related (RFC 2387): sent without a copy, a
-    piece at a time so that each has the timeout for itself, and again when a token expired."""
-
-    def __init__(
-        self, resource: dict[str, Any], data: bytes, boundary: str, check: Callable[[], None]
-    ) -> None:
-        # The boundary is the data's own SHA-256, which the data cannot contain.
-        self.content_type = f"multipart/related; boundary={boundary}"
-        self._data = data
-        self._check = check
-        self._head = (
-            f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
-            f"{json.dumps(resource)}\r\n"
-            f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
-        ).encode()
-        self._tail = f"\r\n--{boundary}--\r\n".encode()
-
-    def __len__(self) -> int:
-        return len(self._head) + len(self._data) + len(self._tail)
-
-    def __iter__(self) -> Iterator[bytes | memoryview]:
-        yield self._head
-        view = memoryview(self._data)
-        for at in range(0, len(view), _PIECE):
-            yield view[at : at + _PIECE]
-        self._check()  # without its end nothing of it is stored
-        yield self._tail
-
-
-class _GcsBody:
-    """`ports.Body` over the HTTP answer."""
-
-    def __init__(self, answer: Response, name: str) -> None:
-        self._answer = answer
-        self._name = name
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            data: bytes = self._answer.raw.read(
-                None if size < 0 else size, decode_content=False
-            )
-        except SDK_ERRORS as error:
-            raise translate(error, f"reading {self._name}") from error
-        return data
-
-    def close(self) -> None:
-        self._answer.close()
 
 
 def _sha256(data: bytes) -> bytes:
