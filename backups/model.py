@@ -246,6 +246,12 @@ class Plan:
 
     name: str
     retention_days: int
+    rpo_hours: int = 26
+    """How old the newest backup may become. ASSUMED where the fleet file doesn't say."""
+    keep_weekly: int = 0
+    """How many ISO weeks (UTC) keep their newest backup beyond the window."""
+    keep_monthly: int = 0
+    keep_yearly: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +341,8 @@ class Finding:
     """Something in a store that is not as the manifests say."""
 
     kind: str
-    """missing, altered, unlisted, unreadable, orphan, upload or unreachable."""
+    """missing, altered, unlisted, unreadable, orphan, foreign, upload or unreachable; what each
+    means stands in `backups.run.scrub`."""
     subject: str
     """A key in the store, or a backup's id."""
     words: str

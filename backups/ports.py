@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
+from backups.keeping import Chronicle, Deletion, Hold, Release
 from backups.model import (
     Backup,
     Capabilities,
@@ -14,6 +15,7 @@ from backups.model import (
     Fingerprint,
     ObjectInfo,
     Operation,
+    Plan,
     Policy,
     Preflight,
     Receipt,
@@ -238,3 +240,35 @@ class Catalog(Protocol):
         """Newest first."""
 
     def close(self) -> None: ...
+
+
+class Ledger(Protocol):
+    """What is held and what was deleted, and what retention asks of the past.
+
+    Raises CatalogError; NotFound where one thing is asked for and is not there."""
+
+    def add_hold(self, hold: Hold) -> bool:
+        """Record a hold of a listed backup; False when it was known. NotFound when the backup
+        is not listed."""
+
+    def release_hold(self, release: Release) -> bool:
+        """Record that a hold is over; False when it was known."""
+
+    def holds(self, database: str | None = None) -> list[tuple[Hold, Release | None]]:
+        """Newest first, those that are over too."""
+
+    def delete_backup(self, deletion: Deletion) -> bool:
+        """List the backup no more; False, and nothing is done, when a hold is in force."""
+
+    def finish_deletion(self, backup_id: str, at: datetime) -> None:
+        """The last of its objects is gone. May be repeated."""
+
+    def deletions(self, database: str) -> list[Deletion]:
+        """Newest first."""
+
+    def plans(self, database: str) -> list[tuple[Plan, datetime | None]]:
+        """The plan of every version of its policy, oldest first, with the start of the first
+        run under that version."""
+
+    def chronicle(self, since: datetime) -> Chronicle:
+        """What all records say of time, around `since`."""

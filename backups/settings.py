@@ -84,6 +84,15 @@ class Settings(BaseModel):
     0.9 % less than 2, for 1.1 and 1.5 times the work."""
     restore_jobs: int = Field(default=2, ge=1, le=64)
     """Parallel index builds and row streams of a restore that doesn't say."""
+    prune_limit: int = Field(default=10, ge=1)
+    """Backups of one database that one `prune` deletes at most, and marks at most. ASSUMED."""
+    prune_grace_days: int = Field(default=3, ge=0)
+    """Days between marking a backup and deleting it. ASSUMED."""
+    downgrade_grace_days: int = Field(default=14, ge=0)
+    """Days that a lowered plan takes nothing away. ASSUMED."""
+    clock_doubt_days: int = Field(default=7, ge=1)
+    """Days without any record after which the clock, or we, were away: nothing is deleted
+    until as many have passed again. ASSUMED."""
     hosted: bool = False
     """Customers name endpoints themselves: none may lead to a private address."""
     hosted_allow: list[IPvAnyNetwork] = []

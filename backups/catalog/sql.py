@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Row, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backups.errors import Busy, CatalogError, NotFound
+from backups.keeping import Deletion, Hold
 from backups.model import Backup, Copy, Operation, Run, Scrub
 
 _SQLITE_BUSY = {5, 6}
@@ -82,9 +83,11 @@ def move(
     )
 
 
-def one(connection: Connection, table: Table, kind: type[T], id_: str) -> T:
+def one(
+    connection: Connection, table: Table, kind: type[T], id_: str, *where: ColumnElement[bool]
+) -> T:
     """The row with that id. Raises NotFound."""
-    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+    row = connection.execute(select(table).where(table.c.id == id_, *where)).one_or_none()
     if row is None:
         raise NotFound(f"there is no {table.name.removesuffix('s')} {id_!r}")
     return model_of(kind, row)
@@ -103,7 +106,9 @@ def fields_of(record: Run | Backup | Operation) -> dict[str, Any]:
     return fields
 
 
-def shallow(record: Run | Backup | Operation | Copy | Scrub) -> dict[str, Any]:
+def shallow(
+    record: Run | Backup | Operation | Copy | Scrub | Hold | Deletion,
+) -> dict[str, Any]:
     """Fields by name; values are not looked into."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 

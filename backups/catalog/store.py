@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, Table, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, insert, select, update
 
 from backups.catalog import tables
 from backups.catalog.sql import (
@@ -194,11 +194,12 @@ class SqlCatalog:
     def backup(self, backup_id: str) -> Backup:
         """The one with this id. Raises NotFound."""
         with read(self._engine) as connection:
-            return one(connection, tables.backups, Backup, backup_id)
+            return one(connection, tables.backups, Backup, backup_id, tables.is_listed)
 
     def backups(self, database: str | None = None) -> list[Backup]:
         """Newest first."""
-        return self._newest(tables.backups, Backup, "created_at", database, None)
+        listed = tables.is_listed
+        return self._newest(tables.backups, Backup, "created_at", database, None, listed)
 
     def add_copy(self, copy: Copy) -> bool:
         """List a copy of a listed backup; False when it was listed already.
@@ -279,9 +280,16 @@ class SqlCatalog:
         return self._newest(tables.operations, Operation, "started_at", database, limit)
 
     def _newest(
-        self, table: Table, kind: type[T], order: str, database: str | None, limit: int | None
+        self,
+        table: Table,
+        kind: type[T],
+        order: str,
+        database: str | None,
+        limit: int | None,
+        *where: ColumnElement[bool],
     ) -> list[T]:
-        query = select(table).order_by(table.c[order].desc(), table.c.id.desc()).limit(limit)
+        newest = (table.c[order].desc(), table.c.id.desc())
+        query = select(table).where(*where).order_by(*newest).limit(limit)
         if database is not None:
             query = query.where(table.c.database == database)
         with read(self._engine) as connection:

@@ -27,10 +27,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    exists,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -161,6 +162,45 @@ copies = Table(
     Column("manifest_sha256", String(64), nullable=False),
     ForeignKeyConstraint(["backup"], ["backups.id"], name="fk_copies_backup"),
 )
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("customer", Id, nullable=False),
+    Column("database", Id, nullable=False),
+    Column("backup", Id, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("placed_at", Instant, nullable=False),
+    Column("until", Instant),
+    Column("released_by", Text),
+    Column("released_at", Instant),
+    _of_one_customer(),
+    ForeignKeyConstraint(["backup"], ["backups.id"], name="fk_holds_backup"),
+    CheckConstraint("(released_by IS NULL) = (released_at IS NULL)", name="released"),
+    Index(None, "database", "placed_at"),
+    Index(None, "backup"),
+)
+
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("backup", Id, primary_key=True),
+    Column("customer", Id, nullable=False),
+    Column("database", Id, nullable=False),
+    Column("rule", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("deleted_at", Instant, nullable=False),
+    Column("removed_at", Instant),
+    _of_one_customer(),
+    ForeignKeyConstraint(["backup"], ["backups.id"], name="fk_deletions_backup"),
+    Index(None, "database", "deleted_at"),
+)
+
+is_listed = ~exists().where(deletions.c.backup == backups.c.id)
+"""Of a row of `backups`: retention has not taken it away. Its row stays, so that no rebuild
+lists it anew."""
 
 scrubs = Table(
     "scrubs",

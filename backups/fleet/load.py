@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from backups.errors import ConfigError
 from backups.fleet.document import EACH, Document, Place, near, read, refuse, validate
 from backups.fleet.places import Claim, trespasses
-from backups.fleet.rules import DEFAULT_PLANS, Fleet, Store
+from backups.fleet.rules import DEFAULT_PLANS, Fleet, PlanRule, Store
 from backups.model import Destination, Plan, Policy
 from providers.urls import StoreUrl, parse_store_url
 
@@ -43,7 +44,7 @@ def policies(fleet: Fleet) -> list[Policy]:
                 customer=customer.id,
                 database=database.id,
                 version=0,
-                plan=Plan(customer.plan, plans[customer.plan].retention_days),
+                plan=_plan(customer.plan, plans[customer.plan]),
                 engine=database.engine,
                 source_url=database.url,
                 password_ref=database.password,
@@ -52,6 +53,17 @@ def policies(fleet: Fleet) -> list[Policy]:
             )
             found.append(policy)
     return found
+
+
+def _plan(name: str, rule: PlanRule) -> Plan:
+    plan = Plan(
+        name,
+        rule.retention_days,
+        keep_weekly=rule.keep_weekly,
+        keep_monthly=rule.keep_monthly,
+        keep_yearly=rule.keep_yearly,
+    )
+    return plan if rule.rpo_hours is None else replace(plan, rpo_hours=rule.rpo_hours)
 
 
 def _destination(store: Store) -> Destination:

@@ -103,9 +103,14 @@ class _Rule(BaseModel):
 
 
 class PlanRule(_Rule):
-    """What a customer pays for. Only `retention_days` has an effect in this release."""
+    """What a customer pays for. What a restore test, an RTO and approvals ask has no effect in
+    this release."""
 
     retention_days: int = Field(ge=1, le=36500)
+    keep_weekly: int = Field(default=0, ge=0, le=5300)
+    """Beyond the window: the newest backup of each of so many ISO weeks, in UTC."""
+    keep_monthly: int = Field(default=0, ge=0, le=1200)
+    keep_yearly: int = Field(default=0, ge=0, le=100)
     restore_test: Literal["daily", "weekly", "monthly"] | None = None
     rpo_hours: int | None = Field(default=None, ge=1)
     rto_minutes: int | None = Field(default=None, ge=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.ports import Catalog
+from backups.ports import Catalog, Clock, Ledger
 from backups.settings import Home
 
 
@@ -19,7 +19,9 @@ class App:
 
     home: Home
     catalog: Catalog
-    clock: SystemClock
+    ledger: Ledger
+    """Of the same database."""
+    clock: Clock
     entropy: SystemEntropy
 
 
@@ -36,8 +38,9 @@ def init(path: str) -> Home:
 @contextmanager
 def opened(path: str | Path) -> Iterator[App]:
     """The home at `path`. Raises ConfigError when there is none, CatalogError."""
+    from backups.catalog.ledger import SqlLedger
     from backups.catalog.open import open_catalog
 
     home = Home.at(Path(path))
     with closing(open_catalog(home.catalog)) as catalog:
-        yield App(home, catalog, SystemClock(), SystemEntropy())
+        yield App(home, catalog, SqlLedger(catalog), SystemClock(), SystemEntropy())
