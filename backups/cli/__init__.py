@@ -15,6 +15,8 @@ from backups.errors import BackupsError, Cancelled
 COMMANDS = {
     "init": "Make a home: settings, signing key, restore identity, catalog.",
     "apply": "Declare plans, customers, stores and databases from YAML.",
+    "store": "A customer's stores: examine them, print the rights that they need.",
+    "key": "The keys that backups are encrypted to: prove that they open.",
     "status": "The fleet at a glance.",
     "run": "Back up a database now.",
     "list": "Backups, newest first.",

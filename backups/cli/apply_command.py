@@ -27,6 +27,7 @@ def command(home: str, path: Path, dry_run: bool, json_: bool) -> None:
     changes = []
     declared = policies(load_fleet(path))
     with wiring.opened(home) as app:
+        wiring.refuse_trespass(app, declared)
         in_force = {policy.database: policy for policy in app.catalog.policies()}
         for policy in declared:
             known = in_force.get(policy.database)

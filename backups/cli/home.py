@@ -36,6 +36,16 @@ def databases(home: str | None) -> list[str]:
         return [policy.database for policy in app.catalog.policies()]
 
 
+def customers(home: str | None) -> list[str]:
+    """Ids of customers with declared databases, for shell completion."""
+    from backups import wiring
+
+    if not home:
+        return []
+    with wiring.opened(home) as app:
+        return sorted({policy.customer for policy in app.catalog.policies()})
+
+
 def backups_and_databases(home: str | None) -> list[str]:
     """What restore takes, for shell completion."""
     from backups import wiring

@@ -22,6 +22,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
         backups = app.catalog.backups(database)
         now = app.clock.now()
         stores = {backup.id: len(wiring.places(app, backup)) for backup in backups}
+        recoverable = wiring.recoverable_backups(app, backups)
         required = {policy.database: len(policy.stores) for policy in app.catalog.policies()}
     rows = [
         {
@@ -35,6 +36,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
             "stored_bytes": backup.stored_bytes,
             "stores": stores[backup.id],
             "complete": stores[backup.id] >= required.get(backup.database, 1),
+            "recoverable": recoverable[backup.id],
             "verdict": "NOT TESTED",
         }
         for backup in backups
@@ -51,6 +53,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
             "state",
             "size",
             "stored",
+            "recoverable",
             "restore test",
         ],
         (
@@ -62,6 +65,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
                 str(row["state"]),
                 size(backup.plain_bytes),
                 size(backup.stored_bytes),
+                "yes" if row["recoverable"] else "not proven",
                 str(row["verdict"]),
             ]
             for backup, row in zip(backups, rows, strict=True)

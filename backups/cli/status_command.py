@@ -37,13 +37,23 @@ def command(home: str, customer: str | None, json_: bool) -> None:
                     "newest": kept[0].created_at if kept else None,
                     "last_run": runs[0].state if runs else "never",
                     "error": runs[0].error if runs else None,
+                    "recoverable": wiring.recoverable(app, policy),
                 }
             )
     if json_:
         print_json(rows)
         return
     print_table(
-        ["customer", "database", "plan", "backups", "newest", "last run", "reason"],
+        [
+            "customer",
+            "database",
+            "plan",
+            "backups",
+            "newest",
+            "recoverable",
+            "last run",
+            "reason",
+        ],
         (
             [
                 row["customer"],
@@ -51,6 +61,7 @@ def command(home: str, customer: str | None, json_: bool) -> None:
                 row["plan"],
                 str(row["backups"]),
                 ago(now - row["newest"]) if row["newest"] else "none",
+                "yes" if row["recoverable"] else "not proven",
                 row["last_run"],
                 row["error"] or "",
             ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from backups.errors import ConfigError
 from providers.urls import StoreUrl
 
 Where = TypeVar("Where")
@@ -36,3 +37,19 @@ def trespasses(
             if other is not None and other.customer != claim.customer:
                 found.append((claim, other))
     return found
+
+
+def refuse_trespass(
+    declared: Iterable[tuple[str, StoreUrl]], known: Iterable[tuple[str, StoreUrl]]
+) -> None:
+    """Raises ConfigError when a customer's declared place lies at, in or around another's,
+    be that declared as well or known from before."""
+    claims = [Claim(customer, store, False) for customer, store in known]
+    claims += [Claim(customer, store, True) for customer, store in declared]
+    for claim, other in trespasses(claims):
+        if claim.where or other.where:
+            raise ConfigError(
+                f"{claim.store.place} of {claim.customer} lies in {other.store.place}, "
+                f"which is {other.customer}'s",
+                hint="Give each customer a bucket or a prefix of their own; nothing changed.",
+            )

@@ -5,6 +5,16 @@ Two doors that never share a key: `taking` loads the signing key and public reci
 """
 
 from backups.wiring.app import App, init, opened
+from backups.wiring.enrolling import (
+    answered,
+    canaries,
+    documents_for,
+    examination,
+    recoverable,
+    recoverable_backups,
+    refuse_trespass,
+    stores_of,
+)
 from backups.wiring.giving import (
     choose,
     from_nearest,
@@ -27,13 +37,17 @@ from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of
 
 __all__ = [
     "App",
+    "answered",
     "backup_ports",
     "bare_store",
+    "canaries",
     "choose",
     "copy_ports",
     "copy_to",
     "declared_stores",
     "destination_at",
+    "documents_for",
+    "examination",
     "from_nearest",
     "giving_back",
     "init",
@@ -43,8 +57,12 @@ __all__ = [
     "operation",
     "place_of",
     "places",
+    "recoverable",
+    "recoverable_backups",
     "recovery",
+    "refuse_trespass",
     "restore_ports",
     "source_of",
     "store_of",
+    "stores_of",
 ]
