@@ -33,6 +33,7 @@ from backups.errors import (
 from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body, Clock
 from providers.access import Access
+from providers.guard import guard_boto3
 from providers.keys import check_key, check_prefix
 from providers.s3_access import session_for
 from providers.s3_errors import SDK_ERRORS, translate
@@ -110,6 +111,8 @@ def client_for(
         )
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"no S3 client for {options.bucket}: {error}") from error
+    if access is not None:
+        guard_boto3(client, access.network)
     return client
 
 

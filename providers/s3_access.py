@@ -30,6 +30,7 @@ from botocore.exceptions import ClientError
 from backups.errors import ConfigError, StoreDenied, StoreError, StoreUnavailable
 from backups.ports import Clock
 from providers.access import Access
+from providers.guard import guard_boto3
 from providers.policies.aws import EXTERNAL_ID, ROLE_ARN, Reach, is_amazon, session_policy
 from providers.s3_errors import SDK_ERRORS, translate
 
@@ -64,6 +65,7 @@ class AssumedRole:
     def __init__(self, options: S3Options, access: Access, clock: Clock) -> None:
         self._options = options
         self._clock = clock
+        self._network = access.network
         self._amazon = is_amazon(options.endpoint)
         self._request = _request(options, access, amazon=self._amazon)
         self.credentials = DeferredRefreshableCredentials(
@@ -93,7 +95,7 @@ class AssumedRole:
         # Older SDKs ask the one in Virginia by default, which is nobody's own region.
         session.set_config_variable("sts_regional_endpoints", "regional")
         region = options.region or session.get_config_variable("region") or "us-east-1"
-        return session.create_client(
+        client = session.create_client(
             "sts",
             region_name=region,
             endpoint_url=None if self._amazon else options.endpoint,
@@ -104,6 +106,8 @@ class AssumedRole:
                 ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]
             ),
         )
+        guard_boto3(client, self._network)
+        return client
 
 
 class _Provider(CredentialProvider):

@@ -6,6 +6,8 @@ gives their status as the code.
 
 from __future__ import annotations
 
+import re
+
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 
@@ -99,8 +101,10 @@ def translate(error: Exception, what: str) -> StoreError:
     """Our error for what boto3 raised during `what` (an operation on a bucket and key)."""
     if isinstance(error, sdk.ClientError):
         return _of_response(error, what)
+    if isinstance(refused := error.__context__, StoreDenied):  # by `providers.guard`
+        return StoreDenied(f"{what}: {refused}", hint=refused.hint)
     text = _short(str(error))
-    if isinstance(error, sdk.SSLError) and "CERTIFICATE_VERIFY_FAILED" in text:
+    if isinstance(error, sdk.SSLError) and re.search("VERIFY_FAILED|doesn't match", text):
         return StoreError(
             f"{what}: the endpoint's certificate is not trusted",
             hint="Set AWS_CA_BUNDLE to the authority's certificate, or correct the endpoint.",
