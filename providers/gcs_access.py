@@ -29,10 +29,11 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2 import service_account
-from requests.adapters import HTTPAdapter
 
 from backups.errors import ConfigError
 from providers.access import Access
+from providers.guard import requests_adapter
+from providers.network import ANYWHERE, Network
 
 if TYPE_CHECKING:
     from providers.gcs import GcsOptions
@@ -67,8 +68,10 @@ def session_maker(options: GcsOptions, access: Access) -> Callable[[], Authorize
     key = _key(access, scopes)
 
     def make() -> AuthorizedSession:
+        # Our own credentials may come from the machine's metadata address; those of a
+        # customer's key come from wherever the key says.
         asking = requests.Session()
-        _mount(asking, options)
+        _mount(asking, options, access.network if key is not None else ANYWHERE)
         request = Request(asking)
         source = key or google.auth.default(scopes=scopes, request=request)[0]
         if access.principal is not None:
@@ -82,7 +85,7 @@ def session_maker(options: GcsOptions, access: Access) -> Callable[[], Authorize
                 and stand_in.rstrip("/") + _TOKENS.format(access.principal),
             )
         session = AuthorizedSession(source, auth_request=request)  # type: ignore[no-untyped-call]
-        _mount(session, options)
+        _mount(session, options, access.network)
         return session
 
     return make
@@ -116,9 +119,9 @@ def _is_google(endpoint: str | None) -> bool:
     return parts.scheme == "https" and (parts.hostname or "").endswith(".googleapis.com")
 
 
-def _mount(session: requests.Session, options: GcsOptions) -> None:
+def _mount(session: requests.Session, options: GcsOptions, network: Network) -> None:
     # retry.py retries: it knows what a lost reply to a create-only put means.
-    adapter = HTTPAdapter(max_retries=0, pool_maxsize=options.connections)
+    adapter = requests_adapter(network, max_retries=0, pool_maxsize=options.connections)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     session.max_redirects = 0  # Google sends nobody elsewhere

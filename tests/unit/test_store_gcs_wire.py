@@ -8,8 +8,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Network
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -41,6 +43,7 @@ from backups.errors import (
 from backups.model import Secret
 from providers.access import Access
 from providers.gcs import GcsOptions, GcsStore, connect
+from providers.network import Network
 from providers.retry import Pace, Retrying
 
 CLOCK = SystemClock()
@@ -654,6 +657,28 @@ def test_workload_identity_federation(
     (form,) = asked
     assert form["subject_token"] == ["an OpenID token"]
     assert form["scope"] == ["https://www.googleapis.com/auth/devstorage.read_only"]
+
+
+def test_hosted_a_key_leads_to_no_private_address_and_neither_does_its_store(
+    server: Server, options: GcsOptions, key: Secret
+) -> None:
+    hosted = Network(hosted=True)
+    access = Access("writer", key=key, network=hosted)
+    with (
+        closing(connect(GcsOptions("bucket"), access)) as store,  # Google's own endpoint
+        pytest.raises(StoreDenied, match=r"127\.0\.0\.1, which is not a public"),
+    ):
+        store.put("key", DATA)
+    here = (IPv4Network("127.0.0.1/32"),)
+    with closing(connect(options, replace(access, network=Network(True, here)))) as store:
+        store.put("key", DATA)
+    elsewhere = Network(True, here, lambda host, _: [host.replace("store.test", "10.0.0.1")])
+    options = replace(options, endpoint="http://store.test:9")
+    with (
+        closing(connect(options, replace(access, network=elsewhere))) as store,
+        pytest.raises(StoreDenied, match=r"store\.test leads to 10\.0\.0\.1"),
+    ):
+        store.put("key", DATA)
 
 
 # --- with retries ---------------------------------------------------------------------
