@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import islice
 from threading import Lock
 from typing import Literal, TypeVar
 
@@ -26,7 +27,7 @@ Action = Literal[
     "fail_after",  # the store did it; the caller gets an error (a lost reply)
     "hang",  # no answer within the adapter's timeout
     "truncate",  # open: the body ends early, as if it were whole
-    "cut",  # open: the connection breaks after `at` bytes
+    "cut",  # open or list: the connection breaks after `at` bytes or entries
     "flip",  # put or open: one bit of byte `at` differs on its way
     "kill_before",  # SIGKILL to this process; the store never hears of the call
     "kill_after",  # SIGKILL to this process once the store did it
@@ -44,7 +45,7 @@ class Fault:
     nth: int = 1
     """It hits the nth call that matches `call` and `key`, counted from 1."""
     at: int = 0
-    """Byte offset, for truncate, cut and flip."""
+    """Byte offset, for truncate, cut and flip; of a listing, entries."""
     error: BackupsError = field(
         default_factory=lambda: StoreUnavailable("a fault was injected")
     )
@@ -111,6 +112,9 @@ class Faulty:
         """See `ports.ObjectStore.list`; fail_after breaks it when all was given."""
         fault = self._due("list", prefix)
         listing = _play(fault, lambda: self._inner.list(prefix), after=False)
+        if fault is not None and fault.action == "cut":
+            yield from islice(listing, fault.at)
+            raise StoreUnavailable("the listing was cut (injected)")
         yield from listing
         _play(fault, lambda: None, before=False)
 

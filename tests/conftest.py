@@ -232,6 +232,63 @@ def azure_endpoint() -> str:
     return from_cloud("BACKUPS_TEST_AZURE_ENDPOINT")
 
 
+# --- stores, by their URLs ------------------------------------------------------------
+
+STORES = (
+    "memory_store",
+    "local_store",
+    pytest.param("s3_store", marks=pytest.mark.s3),
+    pytest.param("gcs_store", marks=pytest.mark.gcs),
+    "azure_store",
+)
+"""A fixture each. A new kind of store that is named here meets every test of stores."""
+
+
+@pytest.fixture(params=STORES)
+def every_store(request: pytest.FixtureRequest) -> str:
+    """URL of a fresh store of each kind in turn."""
+    return str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def memory_store() -> str:
+    return f"memory:{unique('test-')}"
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> str:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return f"file://{folder}"
+
+
+@pytest.fixture
+def s3_store(bucket: str, s3_endpoint: str) -> str:
+    """URL of a fresh S3 store."""
+    return f"s3://{bucket}/bloomneo?endpoint={quote(s3_endpoint, safe='')}"
+
+
+@pytest.fixture
+def gcs_store(gcs_bucket: str, gcs_endpoint: str) -> str:
+    """URL of a fresh Google Cloud Storage store."""
+    return f"gs://{gcs_bucket}/bloomneo?endpoint={quote(gcs_endpoint, safe='')}"
+
+
+@pytest.fixture
+def azure_store(azure_endpoint: str) -> str:
+    """URL of a fresh Azure Blob store."""
+    from azure.storage.blob import BlobServiceClient
+
+    account, key = os.environ["AZURE_STORAGE_ACCOUNT"], os.environ["AZURE_STORAGE_KEY"]
+    container = unique("test-")
+    with BlobServiceClient(f"{azure_endpoint}/{account}", credential=key) as service:
+        service.create_container(container)
+    return f"az://{account}/{container}/bloomneo?endpoint={quote(azure_endpoint, safe='')}"
+
+
+# --- data -----------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="session")
 def age_vectors() -> Path:
     """The folder of the C2SP CCTV age vectors, one file each."""

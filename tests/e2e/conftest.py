@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import yaml
@@ -93,27 +92,3 @@ def house(tmp_path: Path) -> House:
     house = House(tmp_path, path, str(identity.recipient))
     house.must("init")
     return house
-
-
-@pytest.fixture
-def s3_store(bucket: str, s3_endpoint: str) -> str:
-    """URL of a fresh S3 store."""
-    return f"s3://{bucket}/bloomneo?endpoint={quote(s3_endpoint, safe='')}"
-
-
-@pytest.fixture
-def gcs_store(gcs_bucket: str, gcs_endpoint: str) -> str:
-    """URL of a fresh Google Cloud Storage store."""
-    return f"gs://{gcs_bucket}/bloomneo?endpoint={quote(gcs_endpoint, safe='')}"
-
-
-@pytest.fixture
-def azure_store(azure_endpoint: str) -> str:
-    """URL of a fresh Azure Blob store."""
-    from azure.storage.blob import BlobServiceClient
-
-    account, key = os.environ["AZURE_STORAGE_ACCOUNT"], os.environ["AZURE_STORAGE_KEY"]
-    container = f"test-{SystemEntropy().bytes(6).hex()}"
-    with BlobServiceClient(f"{azure_endpoint}/{account}", credential=key) as service:
-        service.create_container(container)
-    return f"az://{account}/{container}/bloomneo?endpoint={quote(azure_endpoint, safe='')}"

@@ -49,6 +49,17 @@ def test_before_and_after(memory: MemoryStore) -> None:
     store.assert_all_fired()
 
 
+def test_a_listing_that_is_cut(memory: MemoryStore) -> None:
+    memory.put("a/2", b"")
+    store = Faulty(memory, [Fault("list", "cut", at=1)])
+    listing = store.list("a/")
+    assert next(listing).key == "a/1"
+    with pytest.raises(StoreUnavailable):
+        next(listing)
+    assert [info.key for info in store.list("a/")] == ["a/1", "a/2"]
+    store.assert_all_fired()
+
+
 def test_a_fault_that_never_fired_is_named(memory: MemoryStore) -> None:
     store = Faulty(
         memory, [Fault("put", "fail_before", key="x/*"), Fault("stat", "hang", nth=2)]
