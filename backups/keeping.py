@@ -1,8 +1,10 @@
-"""The nouns of retention, as plain values: beside `model`, and like it. No behaviour, no I/O."""
+"""The nouns of retention and of the audit chain, as plain values, beside `model`. No
+behaviour, no I/O."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -73,3 +75,31 @@ class Chronicle:
     """The first one since that instant."""
     last_before: datetime | None
     """The last one before it."""
+
+
+# --- the audit chain ----------------------------------------------------------------
+
+FIRST = "0" * 64
+"""The digest that stands before the first record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that was done."""
+
+    sequence: int
+    """From 1, without gaps."""
+    at: datetime
+    actor: str
+    """Who did it: a login at this machine, or a part of the program."""
+    action: str
+    """`thing.happened`, such as `backup.committed`."""
+    customer: str | None
+    subject: str
+    """The id of what it was done to."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Never a secret, never a customer's data."""
+    salt: str = ""
+    """32 random bytes, hex."""
+    previous: str = FIRST
+    """The digest of the record before it."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from backups.keeping import Chronicle, Deletion, Hold, Release
+from backups.keeping import Chronicle, Deletion, Hold, Record, Release
 from backups.model import (
     Backup,
     Capabilities,
@@ -240,6 +240,22 @@ class Catalog(Protocol):
         """Newest first."""
 
     def close(self) -> None: ...
+
+
+class Audit(Protocol):
+    """The chain of records; changes of the catalog add theirs by themselves."""
+
+    def note(
+        self,
+        action: str,
+        customer: str | None,
+        subject: str,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        """Record what changes nothing in the catalog, such as the use of a key."""
+
+    def records(self, after: int = 0) -> Iterator[Record]:
+        """Those with a later sequence, in order, as they are stored: not checked."""
 
 
 class Ledger(Protocol):

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Row, func, insert, select, update
 
 from backups.catalog import tables
+from backups.catalog.journal import append
 from backups.catalog.sql import read, shallow, storable, write
 from backups.catalog.store import SqlCatalog
 from backups.errors import CatalogError, NotFound
@@ -24,6 +25,7 @@ class SqlLedger:
     def __init__(self, catalog: SqlCatalog) -> None:
         """Uses the catalog's connections; closing that one closes this one."""
         self._engine = catalog._engine
+        self._journal = catalog.journal
 
     # --- holds
 
@@ -46,6 +48,10 @@ class SqlLedger:
                     raise CatalogError(f"another hold is recorded as {hold.id}")
                 return False
             connection.execute(insert(table).values(**shallow(hold)))
+            append(
+                connection, self._journal, "hold.added", hold.customer, hold.backup,
+                {"hold": hold.id, "reason": hold.reason, "name": hold.name},
+            )  # fmt: skip
             return True
 
     def release_hold(self, release: Release) -> bool:
@@ -56,6 +62,10 @@ class SqlLedger:
         with write(self._engine) as connection:
             in_force = update(table).where(mine, table.c.released_at.is_(None))
             if connection.execute(in_force.values(**values)).rowcount:
+                append(
+                    connection, self._journal, "hold.released", release.customer,
+                    release.backup, {"hold": release.hold, "name": release.name},
+                )  # fmt: skip
                 return True
             if connection.execute(select(table.c.id).where(mine)).one_or_none() is None:
                 raise NotFound(f"there is no hold {release.hold!r}")
@@ -93,6 +103,10 @@ class SqlLedger:
             known = select(table.c.backup).where(table.c.backup == deletion.backup)
             if connection.execute(known).one_or_none() is None:
                 connection.execute(insert(table).values(**values))
+                append(
+                    connection, self._journal, "backup.deleted", deletion.customer,
+                    deletion.backup, {"rule": deletion.rule, "reason": deletion.reason},
+                )  # fmt: skip
             return True
 
     def finish_deletion(self, backup_id: str, at: datetime) -> None:

@@ -15,16 +15,19 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from backups.catalog.journal import Journal
 from backups.catalog.sql import read, write
 from backups.catalog.store import SqlCatalog
 from backups.catalog.tables import HEAD
+from backups.clock import SystemClock
+from backups.entropy import SystemEntropy
 from backups.errors import CatalogError
 
 WAIT = 10.0
 """Seconds to wait for another writer before Busy; our transactions take milliseconds."""
 
 
-def open_catalog(where: str | Path) -> SqlCatalog:
+def open_catalog(where: str | Path, journal: Journal | None = None) -> SqlCatalog:
     """The catalog at a path (SQLite) or URL, made or brought up to date where needed.
 
     Raises CatalogError when it can't be opened, is something else, or is of a newer
@@ -40,7 +43,8 @@ def open_catalog(where: str | Path) -> SqlCatalog:
     except BaseException:
         engine.dispose()
         raise
-    return SqlCatalog(engine)
+    journal = journal or Journal("the program itself", SystemClock(), SystemEntropy())
+    return SqlCatalog(engine, journal)
 
 
 def connect(where: str | Path) -> Engine:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, select, up
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from backups.errors import Busy, CatalogError, NotFound
-from backups.keeping import Deletion, Hold
+from backups.keeping import Deletion, Hold, Record
 from backups.model import Backup, Copy, Operation, Run, Scrub
 
 _SQLITE_BUSY = {5, 6}
@@ -107,7 +107,7 @@ def fields_of(record: Run | Backup | Operation) -> dict[str, Any]:
 
 
 def shallow(
-    record: Run | Backup | Operation | Copy | Scrub | Hold | Deletion,
+    record: Run | Backup | Operation | Copy | Scrub | Hold | Deletion | Record,
 ) -> dict[str, Any]:
     """Fields by name; values are not looked into."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

@@ -7,13 +7,22 @@ call can't undo another's. No exception of SQLAlchemy leaves this package.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from datetime import datetime
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, insert, select, update
 
 from backups.catalog import tables
+from backups.catalog.journal import Journal, append
+from backups.catalog.rows import (
+    POLICY,
+    claim,
+    list_backup,
+    list_copy,
+    newest_policy,
+    rule_of,
+)
 from backups.catalog.sql import (
     T,
     fields_of,
@@ -28,7 +37,6 @@ from backups.catalog.sql import (
 from backups.errors import CatalogError, NotFound
 from backups.model import Backup, Copy, Operation, Policy, Run, Scrub
 
-_POLICY = TypeAdapter(Policy)
 _SCRUB = TypeAdapter(Scrub)
 
 
@@ -38,9 +46,11 @@ class SqlCatalog:
     Raises, besides what the port says, Busy when another holds the catalog for too long.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """`engine` is one that `open.connect` made, its schema at HEAD."""
+    def __init__(self, engine: Engine, journal: Journal) -> None:
+        """`engine` is one that `open.connect` made, its schema at HEAD; every change is
+        recorded by `journal` in the transaction that makes it."""
         self._engine = engine
+        self.journal = journal
 
     def close(self) -> None:
         """Let go of connections; may be called twice."""
@@ -55,8 +65,8 @@ class SqlCatalog:
         database is another customer's.
         """
         with write(self._engine) as connection:
-            _claim(connection, policy.database, policy.customer)
-            newest = _policy(connection, policy.database)
+            claim(connection, policy.database, policy.customer)
+            newest = newest_policy(connection, policy.database)
             if newest is not None and self.same_rule(newest, policy):
                 return newest
             saved = dataclasses.replace(policy, version=newest.version + 1 if newest else 1)
@@ -65,9 +75,10 @@ class SqlCatalog:
                     database=saved.database,
                     version=saved.version,
                     customer=saved.customer,
-                    rule=_POLICY.dump_python(saved, mode="json"),
+                    rule=POLICY.dump_python(saved, mode="json"),
                 )
             )
+            self._note(connection, "policy.saved", saved, saved.database, version=saved.version)
             return saved
 
     def same_rule(self, known: Policy | None, policy: Policy) -> bool:
@@ -77,7 +88,7 @@ class SqlCatalog:
     def policy(self, database: str, version: int | None = None) -> Policy:
         """The newest version, or a given one. Raises NotFound."""
         with read(self._engine) as connection:
-            found = _policy(connection, database, version)
+            found = newest_policy(connection, database, version)
         if found is None:
             which = f"no version {version} of a policy" if version else "no policy"
             raise NotFound(f"there is {which} for a database {database!r}")
@@ -100,7 +111,7 @@ class SqlCatalog:
             .order_by(table.c.customer, table.c.database)
         )
         with read(self._engine) as connection:
-            return [_rule(row.rule) for row in connection.execute(query)]
+            return [rule_of(row.rule) for row in connection.execute(query)]
 
     # --- runs
 
@@ -108,6 +119,7 @@ class SqlCatalog:
         """Record a run before its first byte. Raises CatalogError when the id is taken."""
         with write(self._engine) as connection:
             connection.execute(insert(tables.runs).values(**fields_of(run)))
+            self._note(connection, "run.started", run, run.id, database=run.database)
 
     def prepare_run(self, run_id: str, envelope: bytes) -> None:
         """All segments are stored; the manifest is about to be put.
@@ -119,6 +131,9 @@ class SqlCatalog:
                 connection, tables.runs, run_id, ("running",),
                 {"state": "prepared", "envelope": envelope},
             )  # fmt: skip
+            run = one(connection, tables.runs, Run, run_id)
+            digest = hashlib.sha256(envelope).hexdigest()
+            self._note(connection, "run.prepared", run, run_id, manifest_sha256=digest)
 
     def commit_run(self, backup: Backup, ended_at: datetime) -> None:
         """In one transaction: the run is committed and the backup is listed.
@@ -132,7 +147,7 @@ class SqlCatalog:
             if (run.customer, run.database) != (backup.customer, backup.database):
                 raise CatalogError(f"run {run.id} is not one of database {backup.database}")
             if run.state == "committed":
-                if _list(connection, backup):
+                if list_backup(connection, backup):
                     raise CatalogError(f"run {run.id} is committed but its backup is gone")
                 return
             move(
@@ -142,12 +157,16 @@ class SqlCatalog:
             if backup.seconds is None:
                 seconds = (ended_at - run.started_at).total_seconds()
                 backup = dataclasses.replace(backup, seconds=seconds)
-            if not _list(connection, backup):
+            if not list_backup(connection, backup):
                 connection.execute(
                     update(tables.backups)
                     .where(tables.backups.c.id == backup.id)
                     .values(seconds=backup.seconds)
                 )
+            self._note(
+                connection, "backup.committed", backup, backup.id, database=backup.database,
+                manifest_sha256=backup.manifest_sha256, expires_at=backup.expires_at,
+            )  # fmt: skip
 
     def end_run(self, run_id: str, state: str, ended_at: datetime, error: str) -> None:
         """The run is over without a backup: `state` is failed or interrupted.
@@ -162,6 +181,8 @@ class SqlCatalog:
                 connection, tables.runs, run_id, ("running", "prepared"),
                 {**values, "envelope": None},
             )  # fmt: skip
+            run = one(connection, tables.runs, Run, run_id)
+            self._note(connection, f"run.{state}", run, run_id, error=error)
 
     def unfinished_runs(self, database: str) -> list[Run]:
         """Those in state running or prepared, oldest first."""
@@ -188,8 +209,14 @@ class SqlCatalog:
         customer's.
         """
         with write(self._engine) as connection:
-            _claim(connection, backup.database, backup.customer)
-            return _list(connection, backup)
+            claim(connection, backup.database, backup.customer)
+            added = list_backup(connection, backup)
+            if added:
+                self._note(
+                    connection, "backup.found", backup, backup.id, store=backup.store_url,
+                    manifest_sha256=backup.manifest_sha256,
+                )  # fmt: skip
+            return added
 
     def backup(self, backup_id: str) -> Backup:
         """The one with this id. Raises NotFound."""
@@ -207,7 +234,14 @@ class SqlCatalog:
         Raises CatalogError when another manifest is listed for it there.
         """
         with write(self._engine) as connection:
-            return _list_copy(connection, copy)
+            added = list_copy(connection, copy)
+            if added:
+                backup = one(connection, tables.backups, Backup, copy.backup)
+                self._note(
+                    connection, "copy.committed", backup, copy.backup, store=copy.store_url,
+                    manifest_sha256=copy.manifest_sha256,
+                )  # fmt: skip
+            return added
 
     def copies(self, backup_id: str) -> list[Copy]:
         """Those beside the first one, in the order of their stores' URLs."""
@@ -224,6 +258,10 @@ class SqlCatalog:
         values = {**shallow(scrub), "findings": document["findings"]}
         with write(self._engine) as connection:
             connection.execute(insert(tables.scrubs).values(**values))
+            self._note(
+                connection, "store.scrubbed", scrub, scrub.id, store=scrub.store_url,
+                findings=len(scrub.findings),
+            )  # fmt: skip
 
     def scrubs(self, customer: str | None = None, limit: int = 50) -> list[Scrub]:
         """Newest first."""
@@ -247,6 +285,7 @@ class SqlCatalog:
                 connection.execute(
                     insert(table).values(customer=customer, recipient=recipient, proven_at=at)
                 )
+            append(connection, self.journal, "recipient.proven", customer, recipient)
 
     def proven_recipients(self, customer: str) -> dict[str, datetime]:
         """Recipient to when its holder last proved to hold its identity."""
@@ -261,6 +300,10 @@ class SqlCatalog:
         """Record a restore before it touches its target."""
         with write(self._engine) as connection:
             connection.execute(insert(tables.operations).values(**fields_of(operation)))
+            self._note(
+                connection, "restore.started", operation, operation.id,
+                backup=operation.backup, target=operation.target,
+            )  # fmt: skip
 
     def end_operation(
         self, operation_id: str, state: str, ended_at: datetime, error: str | None
@@ -274,10 +317,24 @@ class SqlCatalog:
         values = {"state": state, "ended_at": ended_at, "error": storable(error)}
         with write(self._engine) as connection:
             move(connection, tables.operations, operation_id, ("running",), values)
+            operation = one(connection, tables.operations, Operation, operation_id)
+            self._note(
+                connection, f"restore.{state}", operation, operation_id, error=error or ""
+            )
 
     def operations(self, database: str | None = None, limit: int = 50) -> list[Operation]:
         """Newest first."""
         return self._newest(tables.operations, Operation, "started_at", database, limit)
+
+    def _note(
+        self,
+        connection: Connection,
+        action: str,
+        whose: Policy | Run | Backup | Scrub | Operation,
+        subject: str,
+        **details: object,
+    ) -> None:
+        append(connection, self.journal, action, whose.customer, subject, details)
 
     def _newest(
         self,
@@ -294,76 +351,3 @@ class SqlCatalog:
             query = query.where(table.c.database == database)
         with read(self._engine) as connection:
             return [model_of(kind, row) for row in connection.execute(query)]
-
-
-# --- rows -----------------------------------------------------------------------------
-
-
-def _claim(connection: Connection, database: str, customer: str) -> None:
-    """Record whose database it is, and hold it against other writers."""
-    table = tables.databases
-    query = select(table.c.customer).where(table.c.id == database).with_for_update()
-    owner = connection.execute(query).scalar_one_or_none()
-    if owner is None:
-        connection.execute(insert(table).values(id=database, customer=customer))
-    elif owner != customer:
-        raise CatalogError(
-            f"database {database} belongs to customer {owner}, not to {customer}",
-            hint="A database's id is never passed on: choose another id.",
-        )
-
-
-def _policy(connection: Connection, database: str, version: int | None = None) -> Policy | None:
-    table = tables.policies
-    query = select(table.c.rule).where(table.c.database == database)
-    if version is not None:
-        query = query.where(table.c.version == version)
-    rule = connection.execute(query.order_by(table.c.version.desc()).limit(1)).scalar()
-    return _rule(rule) if rule is not None else None
-
-
-def _rule(document: Any) -> Policy:
-    try:
-        return _POLICY.validate_python(document)
-    except ValidationError as error:
-        raise CatalogError("a policy in the catalog can't be read") from error
-
-
-def _list(connection: Connection, backup: Backup) -> bool:
-    """Insert it, or a copy of it in another store; False when it is there. Raises
-    CatalogError when another is."""
-    table = tables.backups
-    query = select(table).where(table.c.id == backup.id)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        connection.execute(insert(table).values(**fields_of(backup)))
-        return True
-    # A copy has a manifest of its own, and a rebuild knows no duration; all else must agree.
-    known = model_of(Backup, row)
-    if backup.store_url == known.store_url:
-        same = dataclasses.replace(backup, seconds=known.seconds)
-    else:
-        same = dataclasses.replace(
-            backup,
-            seconds=known.seconds,
-            store_url=known.store_url,
-            manifest_sha256=known.manifest_sha256,
-        )
-    if known != same:
-        raise CatalogError(f"another backup is listed as {backup.id}")
-    if backup.store_url == known.store_url:
-        return False
-    return _list_copy(connection, Copy(backup.id, backup.store_url, backup.manifest_sha256))
-
-
-def _list_copy(connection: Connection, copy: Copy) -> bool:
-    table = tables.copies
-    query = select(table.c.manifest_sha256).where(
-        table.c.backup == copy.backup, table.c.store_url == copy.store_url
-    )
-    known = connection.execute(query).scalar()
-    if known is None:
-        connection.execute(insert(table).values(**shallow(copy)))
-    elif known != copy.manifest_sha256:
-        raise CatalogError(f"another manifest of backup {copy.backup} is listed there")
-    return known is None

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -224,6 +224,21 @@ recipients = Table(
     Column("customer", Id, primary_key=True),
     Column("recipient", Text, primary_key=True),
     Column("proven_at", Instant, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("customer", Id),
+    Column("subject", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
 )
 
 operations = Table(

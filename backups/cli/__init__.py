@@ -23,8 +23,10 @@ COMMANDS = {
     "show": "A backup in words: what is in it, and how stock tools recover it.",
     "check": "Read every byte of a backup and authenticate it, without restoring.",
     "copy": "Copy a backup into the further stores that its policy names.",
+    "scrub": "Compare customers' stores with the manifests in them; remove orphans.",
     "restore": "Write a backup into a new database, compared with its fingerprint.",
     "recover": "Restore with a store, an identity and a verify key alone.",
+    "audit": "Who did what, and proof that nobody rewrote it.",
     "catalog": "The catalog: rebuild it from a store.",
     "completion": "Print the shell's completion script.",
 }

@@ -20,12 +20,11 @@ def command(home: str, backup: str, json_: bool) -> None:
     proven by a restore only.
     """
     from backups import wiring
-    from backups.keys import load_identities
     from backups.run.restore import check
 
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
-        identities = load_identities(app.home.restore_identity)
+        identities = wiring.restore_identities(app, entry)
         places = wiring.places(app, entry)
         objects = 0
         for place in places:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -26,57 +26,34 @@ from pydantic import TypeAdapter, ValidationError
 
 from backups.errors import Damaged, UnknownFormat
 from backups.format import canonical, dsse
+from backups.keeping import FIRST, Record
 
 HEAD_TYPE = "application/vnd.bloomneo.backups.audit-head.v1+json"
-FIRST = "0" * 64
-"""What stands before the first record."""
 _HEAD_KEY = re.compile(r"v1/audit/\d{4}-\d{2}-\d{2}\.head")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One thing that was done."""
-
-    sequence: int
-    """From 1, without gaps."""
-    at: datetime
-    actor: str
-    """Who did it: a login at this machine, or a part of the program."""
-    action: str
-    """`thing.happened`, such as `backup.committed`."""
-    customer: str | None
-    subject: str
-    """The id of what it was done to."""
-    details: Mapping[str, str] = field(default_factory=dict)
-    """Never a secret, never a customer's data."""
-    salt: str = ""
-    """32 random bytes, hex."""
-    previous: str = FIRST
-    """The digest of the record before it."""
-
-    @property
-    def leaf(self) -> str:
-        """Hex SHA-256 of the salt and the content."""
-        content = canonical.dumps(
-            {
-                "action": self.action,
-                "actor": self.actor,
-                "customer": self.customer,
-                "details": dict(self.details),
-                "subject": self.subject,
-            }
-        )
-        return hashlib.sha256(bytes.fromhex(self.salt) + content).hexdigest()
-
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 that the next record and the head build on."""
-        return chained(self.sequence, self.at, self.leaf, self.previous)
+def leaf(record: Record) -> str:
+    """Hex SHA-256 of the salt and the content."""
+    content = canonical.dumps(
+        {
+            "action": record.action,
+            "actor": record.actor,
+            "customer": record.customer,
+            "details": dict(record.details),
+            "subject": record.subject,
+        }
+    )
+    return hashlib.sha256(bytes.fromhex(record.salt) + content).hexdigest()
 
 
-def chained(sequence: int, at: datetime, leaf: str, previous: str) -> str:
+def digest(record: Record) -> str:
+    """Hex SHA-256 that the next record and the head build on."""
+    return chained(record.sequence, record.at, leaf(record), record.previous)
+
+
+def chained(sequence: int, at: datetime, leaf_: str, previous: str) -> str:
     """The digest of a record of which only the leaf is known."""
-    link = {"at": text_of(at), "leaf": leaf, "previous": previous, "sequence": sequence}
+    link = {"at": text_of(at), "leaf": leaf_, "previous": previous, "sequence": sequence}
     return hashlib.sha256(canonical.dumps(link)).hexdigest()
 
 
@@ -106,7 +83,7 @@ def follow(records: Iterable[Record]) -> Iterator[Record]:
         if record.previous != previous:
             raise Damaged(f"audit record {record.sequence} or the one before it was changed")
         yield record
-        sequence, previous = record.sequence, record.digest
+        sequence, previous = record.sequence, digest(record)
 
 
 def sign_head(head: Head, key: Ed25519PrivateKey) -> bytes:

@@ -5,6 +5,7 @@ Two doors that never share a key: `taking` loads the signing key and public reci
 """
 
 from backups.wiring.app import App, init, opened
+from backups.wiring.auditing import publish_heads
 from backups.wiring.enrolling import (
     answered,
     canaries,
@@ -21,8 +22,10 @@ from backups.wiring.giving import (
     giving_back,
     operation,
     recovery,
+    restore_identities,
     restore_ports,
 )
+from backups.wiring.scrubbing import scrub_ports
 from backups.wiring.stores import (
     bare_store,
     declared_stores,
@@ -57,11 +60,14 @@ __all__ = [
     "operation",
     "place_of",
     "places",
+    "publish_heads",
     "recoverable",
     "recoverable_backups",
     "recovery",
     "refuse_trespass",
+    "restore_identities",
     "restore_ports",
+    "scrub_ports",
     "source_of",
     "store_of",
     "stores_of",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.ports import Catalog, Clock, Ledger
+from backups.ports import Audit, Catalog, Clock, Ledger
 from backups.settings import Home
 
 
@@ -20,7 +22,8 @@ class App:
     home: Home
     catalog: Catalog
     ledger: Ledger
-    """Of the same database."""
+    """Of the same database, as is the audit chain."""
+    audit: Audit
     clock: Clock
     entropy: SystemEntropy
 
@@ -38,9 +41,13 @@ def init(path: str) -> Home:
 @contextmanager
 def opened(path: str | Path) -> Iterator[App]:
     """The home at `path`. Raises ConfigError when there is none, CatalogError."""
+    from backups.catalog.audit import SqlAudit
+    from backups.catalog.journal import Journal
     from backups.catalog.ledger import SqlLedger
     from backups.catalog.open import open_catalog
 
     home = Home.at(Path(path))
-    with closing(open_catalog(home.catalog)) as catalog:
-        yield App(home, catalog, SqlLedger(catalog), SystemClock(), SystemEntropy())
+    clock, entropy = SystemClock(), SystemEntropy()
+    journal = Journal(f"{getpass.getuser()}@{socket.gethostname()}", clock, entropy)
+    with closing(open_catalog(home.catalog, journal)) as catalog:
+        yield App(home, catalog, SqlLedger(catalog), SqlAudit(catalog), clock, entropy)

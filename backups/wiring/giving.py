@@ -77,14 +77,21 @@ def giving_back(
     say: Callable[[str], None],
 ) -> T:
     """`use` on the nearest copy that is whole; the restore agent's identity is read."""
-    from backups import keys
-
-    identities = keys.load_identities(app.home.restore_identity)
+    identities = restore_identities(app, entry)
 
     def opened(store: ObjectStore, manifest: Manifest) -> T:
         return use(manifest, restore_ports(store, manifest, identities))
 
     return from_nearest(app, entry, opened, say)
+
+
+def restore_identities(app: App, entry: Backup) -> tuple[Identity, ...]:
+    """The restore agent's identities, to open that backup with; every use is recorded."""
+    from backups import keys
+
+    identities = keys.load_identities(app.home.restore_identity)
+    app.audit.note("identity.used", entry.customer, entry.id, {"database": entry.database})
+    return identities
 
 
 def restore_ports(
