@@ -77,7 +77,7 @@ class AzureOptions:
 
 def connect(options: AzureOptions, access: Access, clock: Clock) -> AzureStore:
     """Make a store; no call to the network. Raises ConfigError for malformed credentials."""
-    session = session_for(options)
+    session = session_for(options, access)
     return AzureStore(options, sas_for(options, access, clock, session), session, clock)
 
 
@@ -96,11 +96,9 @@ class AzureStore:
             account_url(options),
             options.container,
             credential=sas,
-            transport=transport_for(session),
+            transport=transport_for(session, options),
             retry_total=0,
             permit_redirects=False,
-            connection_timeout=options.connect_timeout,
-            read_timeout=options.read_timeout,
         )
 
     def put(
@@ -223,9 +221,11 @@ class AzureStore:
             policy = ImmutabilityPolicy(
                 expiry_time=_up(until), policy_mode=_known(now.policy_mode) or mode
             )
-            self._client.get_blob_client(self._above + key).set_immutability_policy(
-                policy, version_id=version_id
-            )
+            blob = self._client.get_blob_client(self._above + key)
+            told: dict[str, Any] = blob.set_immutability_policy(policy, version_id=version_id)
+            end = _aware(told.get("immutability_policy_until_date"))
+        if end is None or end < until:
+            raise not_ours(f"extend_retention {self._name(key)}")
 
     def capabilities(self) -> Capabilities:
         """As the store's URL declares them; `backups store check` proves them."""
@@ -315,7 +315,10 @@ class AzureStore:
 
     def _look(self, key: str, version_id: str | None) -> BlobProperties:
         client = self._client.get_blob_client(self._above + check_key(key))
-        return client.get_blob_properties(version_id=version_id)
+        blob = client.get_blob_properties(version_id=version_id)
+        if blob.blob_type is None:
+            raise not_ours(f"stat {self._name(key)}")
+        return blob
 
     @contextlib.contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
@@ -326,7 +329,8 @@ class AzureStore:
             raise translate(error, f"{operation} {self._name(key)}") from None
 
     def _consider(self, code: str) -> None:
-        if code == "AuthenticationFailed":  # revoked or expired: the next call asks anew
+        # Revoked or expired, in Azure's word and the emulator's: the next call asks anew.
+        if code in ("AuthenticationFailed", "AuthorizationFailure"):
             self._sas.forget()
 
     def _name(self, key: str) -> str:

@@ -22,25 +22,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Lock
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
-from azure.core.credentials import AzureSasCredential, TokenCredential
+from azure.core.credentials import AzureSasCredential
 from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import DefaultAzureCredential, WorkloadIdentityCredential
-from azure.storage.blob import BlobServiceClient, generate_container_sas
-from requests.adapters import HTTPAdapter
+from azure.storage.blob import BlobServiceClient, UserDelegationKey, generate_container_sas
 
 from backups.errors import ConfigError, StoreDenied
 from backups.ports import Clock
 from providers.access import Access, Role
-from providers.azure_errors import SDK_ERRORS, translate
+from providers.azure_errors import SDK_ERRORS, code_of, translate
+from providers.guard import requests_adapter
 
 if TYPE_CHECKING:
     from providers.azure import AzureOptions
@@ -136,23 +137,28 @@ def sas_for(
             f"the key of {access.customer}'s {access.role} is neither an account key nor a SAS",
             hint="An account key is base64; a SAS is a query with a sig= in it.",
         )
-    granted = _EVERYTHING + "i" * (options.lock is not None)
-    return Sas(lambda: _sign(options, granted, clock, account_key=given), clock)
+    return Sas(_keyed(options, given, clock), clock)
 
 
-def session_for(options: AzureOptions) -> requests.Session:
-    """An HTTP session for the store and for tokens alike."""
+def session_for(options: AzureOptions, access: Access) -> requests.Session:
+    """An HTTP session for the store, kept to the access's network."""
     session = requests.Session()
     # retry.py retries: it knows what a lost reply to a create-only put means.
-    adapter = HTTPAdapter(max_retries=0, pool_maxsize=options.connections)
+    adapter = requests_adapter(access.network, max_retries=0, pool_maxsize=options.connections)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     return session
 
 
-def transport_for(session: requests.Session) -> RequestsTransport:
+def transport_for(session: requests.Session, options: AzureOptions) -> RequestsTransport:
     """The SDK's way to the network, over our session."""
-    return RequestsTransport(session=session, session_owner=False)
+    return RequestsTransport(
+        session=session,
+        session_owner=False,
+        # Of a client that is given its transport, the SDK passes over the timeouts.
+        connection_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+    )
 
 
 # --- a stored key ---------------------------------------------------------------------
@@ -176,6 +182,23 @@ def _check_endpoint(options: AzureOptions, access: Access) -> None:
         )
 
 
+def _keyed(options: AzureOptions, key: str, clock: Clock) -> Sign:
+    def sign() -> tuple[str, datetime]:
+        now = clock.now()
+        token = generate_container_sas(
+            options.account,
+            options.container,
+            key,
+            permission=_EVERYTHING + "i" * (options.lock is not None),
+            start=now - _SKEW,
+            expiry=now + LIFETIME,
+            protocol="https" if account_url(options).startswith("https:") else "https,http",
+        )
+        return token, now + LIFETIME
+
+    return sign
+
+
 # --- a principal ----------------------------------------------------------------------
 
 
@@ -196,31 +219,30 @@ def _delegated(
             hint="Put ?tenant=ID into the store URL.",
         )
     granted = permissions(access.role, locks=options.lock is not None)
-    made: list[TokenCredential] = []  # one for all renewals: it keeps its token
 
     def sign() -> tuple[str, datetime | None]:
+        start, end = clock.now() - _SKEW, clock.now() + LIFETIME
         try:
-            if not made:
-                made.append(_credential(access, token_file, tenant, session))
-            now = clock.now()
-            with closing(
-                BlobServiceClient(
-                    url,
-                    credential=made[0],
-                    transport=transport_for(session),
-                    retry_total=0,
-                    permit_redirects=False,
-                    connection_timeout=options.connect_timeout,
-                    read_timeout=options.read_timeout,
-                )
-            ) as service:
-                key = service.get_user_delegation_key(now - _SKEW, now + LIFETIME)
-            return _sign(options, granted, clock, user_delegation_key=key)
+            # Made anew each time: what was renewed in files since is found.
+            with (
+                closing(_credential(access, token_file, tenant)) as credential,
+                closing(
+                    BlobServiceClient(
+                        url,
+                        credential=credential,
+                        transport=transport_for(session, options),
+                        retry_total=0,
+                        permit_redirects=False,
+                    )
+                ) as service,
+            ):
+                key = service.get_user_delegation_key(start, end)
+            return _sign_delegated(options, granted, key, start, end), end
         except SDK_ERRORS as error:
             ours = translate(error, f"asking {options.account} for a key to sign with")
             if isinstance(error, OSError) and error.filename:
                 ours = StoreDenied(f"{error.filename} cannot be read: {error.strerror}")
-            elif isinstance(ours, StoreDenied) and "AuthorizationPermission" in str(ours):
+            elif code_of(error) == "AuthorizationPermissionMismatch":
                 ours.hint = _DELEGATOR
             raise ours from None
 
@@ -228,36 +250,55 @@ def _delegated(
 
 
 def _credential(
-    access: Access, token_file: str | None, tenant: str | None, session: requests.Session
-) -> TokenCredential:
-    how = {"transport": transport_for(session), "retry_total": 0}
+    access: Access, token_file: str | None, tenant: str | None
+) -> WorkloadIdentityCredential | DefaultAzureCredential:
+    """Its own way to the network: a machine's identity is asked for at a private address."""
+    how: dict[str, Any] = {
+        "retry_total": 0,
+        # Where tokens come from is AZURE_AUTHORITY_HOST, the operator's word.
+        "disable_instance_discovery": True,
+    }
     if access.principal is not None and token_file:
         return WorkloadIdentityCredential(
             tenant_id=tenant, client_id=access.principal, token_file_path=token_file, **how
         )
-    named = (
-        {}
-        if access.principal is None
-        else {
-            "managed_identity_client_id": access.principal,
-            "workload_identity_client_id": access.principal,
-        }
-    )
-    return DefaultAzureCredential(**named, **how)
+    if access.principal is not None:
+        how["managed_identity_client_id"] = access.principal
+        how["workload_identity_client_id"] = access.principal
+    return DefaultAzureCredential(**how)
 
 
-def _sign(
-    options: AzureOptions, granted: str, clock: Clock, **key: object
-) -> tuple[str, datetime]:
-    now = clock.now()
-    end = now + LIFETIME
-    token = generate_container_sas(
-        options.account,
-        options.container,
-        permission=granted,
-        start=now - _SKEW,
-        expiry=end,
-        protocol="https" if account_url(options).startswith("https:") else "https,http",
-        **key,  # type: ignore[arg-type]
-    )
-    return token, end
+def _sign_delegated(
+    options: AzureOptions, granted: str, key: UserDelegationKey, start: datetime, end: datetime
+) -> str:
+    """A SAS for the container ("Create a user delegation SAS", version 2020-12-06 and later).
+
+    The SDK knows but the newest version of it, which emulators and gateways do not.
+    """
+    signed = {
+        "sp": granted,
+        "st": _iso(start),
+        "se": _iso(end),
+        "skoid": str(key.signed_oid),
+        "sktid": str(key.signed_tid),
+        "skt": str(key.signed_start),
+        "ske": str(key.signed_expiry),
+        "sks": str(key.signed_service),
+        "skv": str(key.signed_version),
+        "spr": "https",
+        "sv": "2022-11-02",
+        "sr": "c",
+    }
+    resource = f"/blob/{options.account}/{options.container}"
+    lines = [*(signed[name] for name in ("sp", "st", "se")), resource]
+    lines += [signed[name] for name in ("skoid", "sktid", "skt", "ske", "sks", "skv")]
+    lines += [""] * 4  # who else may use it, a correlation id, and from which addresses
+    lines += [signed[name] for name in ("spr", "sv", "sr")]
+    lines += [""] * 7  # snapshot, encryption scope, and headers of answers
+    secret = base64.b64decode(str(key.value))
+    digest = hmac.digest(secret, "\n".join(lines).encode(), "sha256")
+    return urlencode({**signed, "sig": base64.b64encode(digest).decode()})
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

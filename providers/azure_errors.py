@@ -137,7 +137,7 @@ def code_of(error: BaseException) -> str:
 def translate(error: BaseException, what: str) -> StoreError:
     """Our error for what was raised during `what` (an operation on a container and key)."""
     if isinstance(error, sdk.HttpResponseError) and error.status_code:
-        return refused(error.status_code, code_of(error), error.message, what)
+        return _of_answer(error, error.status_code, what)
     causes = list(_causes(error))
     said = _short(_text(causes[-1])) or type(causes[-1]).__name__
     if any("certificate" in _text(cause).lower() for cause in causes):
@@ -147,12 +147,22 @@ def translate(error: BaseException, what: str) -> StoreError:
         for cause in causes
     ):
         return BucketMissing(f"{what}: {said}", hint="No storage account has this name.")
-    for kind, (ours, hint) in _EXCEPTIONS:
+    for kind, (meant, hint) in _EXCEPTIONS:
         if isinstance(error, kind):
             if hint == _NOT_OURS:
                 said = "the answer is not one of Azure Blob Storage"
-            return ours(f"{what}: {said}", hint=hint)
+            return meant(f"{what}: {said}", hint=hint)
     return StoreError(f"{what}: {type(error).__name__}")
+
+
+def _of_answer(error: sdk.HttpResponseError, status: int, what: str) -> StoreError:
+    if status < 300:  # a success that the SDK could not read
+        return not_ours(what)
+    code = code_of(error)
+    ours = refused(status, code, error.message, what)
+    if isinstance(error, sdk.ClientAuthenticationError) and not code and not ours.retryable:
+        return StoreDenied(str(ours), hint=_TRUST)  # Entra ID, which has its own codes
+    return ours
 
 
 def refused(status: int, code: str, message: str, what: str) -> StoreError:

@@ -44,19 +44,9 @@ MakeStore = Callable[..., AzureStore]
 
 
 @pytest.fixture(scope="session")
-def endpoint() -> str:
-    url = os.environ.get("BACKUPS_TEST_AZURE_ENDPOINT")
-    if not url:
-        pytest.fail(
-            "BACKUPS_TEST_AZURE_ENDPOINT is not set: run localstack/test", pytrace=False
-        )
-    return url
-
-
-@pytest.fixture(scope="session")
-def account(endpoint: str) -> Iterator[BlobServiceClient]:
+def account(azure_endpoint: str) -> Iterator[BlobServiceClient]:
     """The SDK's own client, to look at what lies in a container or to spoil it."""
-    client = BlobServiceClient(f"{endpoint}/{ACCOUNT}", os.environ["AZURE_STORAGE_KEY"])
+    client = BlobServiceClient(f"{azure_endpoint}/{ACCOUNT}", os.environ["AZURE_STORAGE_KEY"])
     yield client
     client.close()
 
@@ -70,14 +60,14 @@ def container(account: BlobServiceClient) -> Iterator[ContainerClient]:
 
 
 @pytest.fixture
-def make_store(endpoint: str) -> Iterator[MakeStore]:
+def make_store(azure_endpoint: str) -> Iterator[MakeStore]:
     with ExitStack() as stack:
 
         def make(
             container: ContainerClient | str, access: Access = EVERYTHING, **options: object
         ) -> AzureStore:
             name = container if isinstance(container, str) else container.container_name
-            where = AzureOptions(ACCOUNT, name, endpoint=endpoint, **options)  # type: ignore[arg-type]
+            where = AzureOptions(ACCOUNT, name, endpoint=azure_endpoint, **options)  # type: ignore[arg-type]
             store = connect(where, access, CLOCK)
             stack.callback(store.close)
             return store
@@ -186,8 +176,8 @@ def test_one_store_serves_many_threads(
         assert dict(read) == bodies
 
 
-def test_opened_by_its_url(container: ContainerClient, endpoint: str) -> None:
-    url = f"az://{ACCOUNT}/{container.container_name}/deep/er?endpoint={endpoint}"
+def test_opened_by_its_url(container: ContainerClient, azure_endpoint: str) -> None:
+    url = f"az://{ACCOUNT}/{container.container_name}/deep/er?endpoint={azure_endpoint}"
     entropy = SystemEntropy()
     with ExitStack() as stack:
         stores = {}
