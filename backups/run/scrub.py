@@ -1,0 +1,376 @@
+"""Scrub: one of a customer's stores against the manifests in it and the catalog.
+
+What is found, by kind:
+
+- `missing`: a manifest names it and it is gone; or the catalog lists a backup here and its
+  manifest is gone: deleted behind our back.
+- `altered`: size, version, digest, or bytes read as a sample differ from the manifest; or the
+  manifest is another one than the catalog lists.
+- `unreadable`: a manifest that is damaged, signed by nobody we trust, or another customer's;
+  or a sample that has its digest but does not open.
+- `unreachable`: the store could not be looked at, or not to the end.
+- `unlisted`: a backup that the catalog does not know to lie here.
+- `orphan`: a part of a backup that no manifest names, older than the safety age.
+- `foreign`: below `v1/`, but named like nothing of ours.
+
+The first three break a promise (`BROKEN`), the fourth leaves it unknown; the others cost
+storage, and break nothing.
+
+An orphan is removed on request only, and never
+
+- while it is of an unfinished run, or named by the manifest that such a run has prepared;
+- while the catalog lists its backup and its manifest is not here: it may be on its way as a
+  copy, or its manifest may be brought back;
+- where any manifest of the store could not be read: it may name the orphan.
+
+Runs and listed backups are looked up before the store is listed: what is finished by then has
+its manifest in the listing. Memory is bounded by the largest backup, not by the store.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby, islice
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from backups.errors import (
+    ConfigError,
+    Damaged,
+    IntegrityError,
+    ObjectMissing,
+    StoreError,
+)
+from backups.format.age import Identity
+from backups.format.manifest import manifest_key, parse_manifest_key, verify
+from backups.format.segment import open_segment
+from backups.ids import uuid7
+from backups.model import Backup, Manifest, ObjectInfo, Run, Scrub, Segment
+from backups.ports import Catalog, Clock, Entropy, ObjectStore, Progress
+from backups.run.orphans import lock_of, remove
+from backups.run.reader import fetch_segment, read_manifest
+from backups.run.scrubbing import (
+    Drawable,
+    Tally,
+    differences,
+    drawable,
+    folder_of,
+    is_foreign,
+    orphans_of,
+    segments_of,
+    unnamed,
+)
+
+BROKEN = frozenset({"missing", "altered", "unreadable"})
+"""Kinds of findings that break a promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubPorts:
+    """What comparing one store needs."""
+
+    catalog: Catalog
+    clock: Clock
+    entropy: Entropy
+    customer: str
+    store_url: str
+    restorer: Callable[[], AbstractContextManager[ObjectStore]]
+    """The store, to be read."""
+    pruner: Callable[[], AbstractContextManager[ObjectStore]]
+    """The same, to delete orphans; not opened otherwise."""
+    listed: Callable[[], Mapping[str, Backup]]
+    """What the catalog lists in this store by now, by the manifest's key; each with the
+    digest of the manifest here."""
+    verify_keys: Sequence[Ed25519PublicKey]
+    identities: Sequence[Identity]
+    """Without any, samples are compared by digest alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubOptions:
+    """What a person may choose."""
+
+    orphan_age: timedelta = timedelta(days=7)
+    """Younger ones may be a run's that is under way."""
+    remove_orphans: bool = False
+    sample: int | None = 3
+    """Segments to read; None reads all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the catalog knew before the store was listed."""
+
+    unfinished: tuple[Run, ...]
+    listed: Mapping[str, Backup]
+    """See `ScrubPorts.listed`."""
+    anywhere: frozenset[str]
+    """Keys that the manifests of all the customer's backups have, in whichever store."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """What was seen of a store so far."""
+
+    seed: str
+    tally: Tally = field(default_factory=Tally)
+    objects: int = 0
+    read_bytes: int = 0
+    found: dict[str, str] = field(default_factory=dict)
+    """Manifests that are believed: key to digest."""
+    unread: set[str] = field(default_factory=set)
+    """Keys of manifests that are not, for whatever reason."""
+    named: dict[str, Segment] = field(default_factory=dict)
+    """Segments named by the manifest of another folder than theirs."""
+    unnamed: list[ObjectInfo] = field(default_factory=list)
+    sample: list[Drawable] = field(default_factory=list)
+
+
+def scrub(ports: ScrubPorts, options: ScrubOptions, progress: Progress) -> Scrub:
+    """Compare a store with its manifests, and record what was found.
+
+    A store that fails is a finding, not an error. Raises CatalogError.
+    """
+    started = ports.clock.now()
+    scrub_id = uuid7(started, ports.entropy.bytes(10))
+    look = _Look(scrub_id)
+    try:
+        with ports.restorer() as store:
+            known = _known(ports)
+            _compare(ports, options, store, look, progress)
+            _compare_catalog(ports, known, look)
+            _read(ports, store, look.sample, look, progress)
+            _settle_orphans(ports, options, store, known, look, progress)
+    except (StoreError, ConfigError) as error:
+        look.tally.add("unreachable", ports.store_url, str(error))
+    done = Scrub(
+        id=scrub_id,
+        customer=ports.customer,
+        store_url=ports.store_url,
+        started_at=started,
+        ended_at=ports.clock.now(),
+        objects=look.objects,
+        backups=len(look.found),
+        read_bytes=look.read_bytes,
+        findings=look.tally.findings(),
+    )
+    ports.catalog.add_scrub(done)
+    return done
+
+
+# --- the store and its manifests ------------------------------------------------------
+
+
+def _compare(
+    ports: ScrubPorts,
+    options: ScrubOptions,
+    store: ObjectStore,
+    look: _Look,
+    progress: Progress,
+) -> None:
+    listed_bytes = 0
+    for folder, infos in groupby(store.list("v1/"), lambda info: folder_of(info.key)):
+        there: dict[str, ObjectInfo] = {}
+        for info in infos:
+            look.objects += 1
+            listed_bytes += info.size
+            if is_foreign(info.key):
+                words = "it is named like nothing of ours"
+                look.tally.add("foreign", info.key, words, info.size)
+            else:
+                there[info.key] = info
+        progress(f"comparing {ports.store_url}", listed_bytes, None)
+        manifest = None
+        for key in there:
+            if place := parse_manifest_key(key):
+                manifest = _believed(ports, store, key, place, look)
+        if manifest is not None:
+            own = [s for s in segments_of(manifest) if s.key.startswith(folder)]
+            look.named.update(
+                (s.key, s) for s in segments_of(manifest) if not s.key.startswith(folder)
+            )
+            wrong = _report(store, folder, there, own, look)
+            candidates = drawable(manifest, wrong, look.seed)
+            if options.sample is None:
+                _read(ports, store, candidates, look, progress)
+            else:
+                lowest = heapq.merge(look.sample, sorted(candidates, key=_rank), key=_rank)
+                look.sample = list(islice(lowest, options.sample))
+        look.unnamed.extend(unnamed(there.values(), manifest))
+    for folder, keys in groupby(sorted(look.named), folder_of):
+        _report(store, folder, {}, [look.named[key] for key in keys], look)
+
+
+def _rank(drawn: Drawable) -> bytes:
+    return drawn.rank
+
+
+def _believed(
+    ports: ScrubPorts, store: ObjectStore, key: str, place: tuple[str, str], look: _Look
+) -> Manifest | None:
+    try:
+        found = read_manifest(store, *place, ports.verify_keys)
+        if found.manifest.customer != ports.customer:
+            raise Damaged(f"object {key} is the manifest of another customer's backup")
+    except ObjectMissing:  # deleted since it was listed
+        look.unread.add(key)
+    except IntegrityError as error:
+        look.unread.add(key)
+        look.tally.add("unreadable", key, str(error))
+    else:
+        look.found[key] = found.sha256
+        return found.manifest
+    return None
+
+
+def _report(
+    store: ObjectStore,
+    folder: str,
+    there: Mapping[str, ObjectInfo],
+    segments: Sequence[Segment],
+    look: _Look,
+) -> set[str]:
+    """Findings about the segments in one folder; the keys of those that are wrong."""
+    wrong: set[str] = set()
+    doubted = [each.segment for each in differences(there, segments)]
+    if not doubted:
+        return wrong
+    # A second look: the first pages of a listing may be older than the manifest.
+    there = {info.key: info for info in store.list(folder)}
+    for each in differences(there, doubted):
+        key, words = each.segment.key, each.words
+        wrong.add(key)
+        if each.segment.version_id and look.tally.names(each.kind, key):
+            words += _its_version(store, each.segment)
+        look.tally.add(each.kind, key, words)
+    return wrong
+
+
+def _its_version(store: ObjectStore, segment: Segment) -> str:
+    """In a store with versions, deleting or overwriting by name only hides."""
+    try:
+        info = store.stat(segment.key, version_id=segment.version_id)
+    except ObjectMissing:
+        return "; the version that its manifest names is gone"
+    same = info.size == segment.stored_bytes
+    return "; the version that its manifest names is still there, beneath" if same else ""
+
+
+# --- the catalog ----------------------------------------------------------------------
+
+
+def _known(ports: ScrubPorts) -> _Known:
+    policies = [p for p in ports.catalog.policies() if p.customer == ports.customer]
+    unfinished = [run for p in policies for run in ports.catalog.unfinished_runs(p.database)]
+    backups = [b for b in ports.catalog.backups() if b.customer == ports.customer]
+    keys = frozenset(manifest_key(backup.database, backup.id) for backup in backups)
+    return _Known(tuple(unfinished), ports.listed(), keys)
+
+
+def _compare_catalog(ports: ScrubPorts, known: _Known, look: _Look) -> None:
+    """A backup that came or went during the look is neither unlisted nor missing."""
+    now = ports.listed()
+    for key, backup in known.listed.items():
+        if key in look.found:
+            if look.found[key] != backup.manifest_sha256:
+                words = "it is signed by us, and not the manifest that the catalog lists"
+                look.tally.add("altered", key, words)
+        elif key in now and key not in look.unread:
+            look.unread.add(key)
+            words = f"the catalog lists backup {backup.id} here, and its manifest is gone"
+            look.tally.add("missing", key, words)
+    unfinished = {manifest_key(run.database, run.id) for run in known.unfinished}
+    for key in look.found:
+        if key not in known.listed and key not in now and key not in unfinished:
+            words = "the catalog does not list this backup; `backups catalog rebuild` would"
+            look.tally.add("unlisted", key, words)
+
+
+# --- samples --------------------------------------------------------------------------
+
+
+def _read(
+    ports: ScrubPorts,
+    store: ObjectStore,
+    sample: Iterable[Drawable],
+    look: _Look,
+    progress: Progress,
+) -> None:
+    for drawn in sample:
+        key = drawn.segment.key
+        try:
+            data = fetch_segment(store, drawn.segment)
+        except ObjectMissing as error:
+            look.tally.add("missing", key, str(error))
+        except Damaged as error:
+            look.tally.add("altered", key, str(error))
+        else:
+            look.read_bytes += len(data)
+            progress(f"reading a sample of {ports.store_url}", look.read_bytes, None)
+            try:
+                _open(ports.identities, drawn, data)
+            except IntegrityError as error:
+                look.tally.add("unreadable", key, str(error))
+
+
+def _open(identities: Sequence[Identity], drawn: Drawable, data: bytes) -> None:
+    """Raises IntegrityError unless it opens and belongs where it lies, to its last byte."""
+    if identities:
+        for _ in open_segment(data, identities, drawn.context, drawn.segment.plain_bytes):
+            pass
+
+
+# --- orphans --------------------------------------------------------------------------
+
+
+def _settle_orphans(
+    ports: ScrubPorts,
+    options: ScrubOptions,
+    store: ObjectStore,
+    known: _Known,
+    look: _Look,
+    progress: Progress,
+) -> None:
+    named = set(look.named)
+    spared = look.unread | (known.anywhere - look.found.keys())
+    for run in known.unfinished:
+        spared.add(manifest_key(run.database, run.id))
+        if run.envelope is not None:
+            named.update(_prepared(ports, run, run.envelope, look))
+    now = ports.clock.now()
+    orphans = orphans_of(look.unnamed, now - options.orphan_age, named, spared)
+    note, failure = "", None
+    if options.remove_orphans and look.unread:
+        note = "; not removed: a manifest is missing or could not be read, which may name it"
+    elif options.remove_orphans and orphans:
+        removed = set[str]()
+        try:
+            with ports.pruner() as pruner:
+                for info in remove(store, pruner, ports.verify_keys, orphans):
+                    removed.add(info.key)
+                    progress(f"removing orphans from {ports.store_url}", info.size, None)
+                    words = f"removed, with the {info.size} bytes that it occupied"
+                    look.tally.add("orphan", info.key, words)
+        except (StoreError, ConfigError) as error:
+            note, failure = "; not removed", error
+        orphans = [info for info in orphans if info.key not in removed]
+    for info in orphans:
+        shown = failure is None and look.tally.names("orphan", info.key)
+        lock = lock_of(store, info) if shown else ""
+        words = f"no manifest names it, {(now - info.modified).days} days old{lock}{note}"
+        look.tally.add("orphan", info.key, words, info.size)
+    if failure is not None:
+        raise failure
+
+
+def _prepared(ports: ScrubPorts, run: Run, envelope: bytes, look: _Look) -> Iterable[str]:
+    """Keys named by the manifest that a run is about to put."""
+    try:
+        return {s.key for s in segments_of(verify(envelope, ports.verify_keys))}
+    except IntegrityError:
+        look.unread.add(manifest_key(run.database, run.id))
+        return ()
