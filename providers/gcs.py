@@ -37,6 +37,7 @@ from providers.gcs_access import GOOGLE, session_maker
 from providers.gcs_bodies import Download, Related
 from providers.gcs_errors import SDK_ERRORS, translate
 from providers.keys import check_key, check_prefix
+from providers.urls import StoreUrl
 
 # Else every call starts a thread that asks for the bucket itself, for the sake of traces: no
 # role of ours has that right, and the customer would see us try.
@@ -65,6 +66,19 @@ class GcsOptions:
     """Calls in flight at once."""
     page: int = 1000
     """Keys per listing call."""
+
+
+def options_of(url: StoreUrl) -> GcsOptions:
+    """What a store URL says."""
+    options = url.options
+    lock = options.get("lock")
+    return GcsOptions(
+        bucket=url.bucket,
+        prefix=url.prefix,
+        endpoint=options.get("endpoint"),
+        versions="versions" in options,
+        lock="locked" if lock == "locked" else "unlocked" if lock else None,
+    )
 
 
 def connect(options: GcsOptions, access: Access) -> GcsStore:

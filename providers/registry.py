@@ -48,20 +48,9 @@ def _open_s3(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
 
 
 def _open_gcs(url: StoreUrl, access: Access, _clock: Clock) -> ObjectStore:
-    from providers.gcs import GcsOptions, connect
+    from providers.gcs import connect, options_of
 
-    options = url.options
-    lock = options.get("lock")
-    return connect(
-        GcsOptions(
-            bucket=url.bucket,
-            prefix=url.prefix,
-            endpoint=options.get("endpoint"),
-            versions="versions" in options,
-            lock="locked" if lock == "locked" else "unlocked" if lock else None,
-        ),
-        access,
-    )
+    return connect(options_of(url), access)
 
 
 def _open_azure(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:

@@ -19,6 +19,7 @@ from providers.urls import StoreUrl
 __all__ = ["Judge", "Judged", "Upload", "View", "looking", "unfinished_uploads"]
 
 LOOKS: Mapping[str, str] = {
+    "gs": "providers.posture.gcs",
     "s3": "providers.posture.s3",
 }
 """Kind of store to the module whose `looking(view)` looks at it; imported when it does, as

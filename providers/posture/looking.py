@@ -72,6 +72,39 @@ def judge_clock(theirs: datetime | None, ours: datetime) -> Judged:
     )
 
 
+def judge_versions(*, on: bool, declared: bool) -> Judged:
+    """Whether the bucket keeps versions, against what the store's URL says."""
+    if declared and not on:
+        return "failed", "not kept, but the store's URL says versions or lock"
+    if on and not declared:
+        return (
+            "failed",
+            "kept, but the store's URL does not say so: deleting would only hide; add "
+            "versions=true",
+        )
+    return "passed", "kept" if on else "not kept"
+
+
+def judge_locks(*, on: bool, mode: str | None) -> Judged:
+    """Whether objects can be locked one by one, against what the store's URL says."""
+    if mode and not on:
+        return "failed", "the bucket has none, but the store's URL says lock"
+    if on and not mode:
+        return "warning", "possible, but not used: add lock= to the store's URL"
+    if not mode:
+        return "warning", "none: whoever may delete can delete backups before their time"
+    return "passed", f"each object can be; we lock in {mode} mode"
+
+
+def locked_by_default(span: str) -> Judged:
+    """A bucket that locks by itself locks too much."""
+    return (
+        "failed",
+        f"the bucket itself locks every object for {span}, also what failed runs and checks "
+        "leave: remove that, each backup is locked to the end of its own window",
+    )
+
+
 def judge_lifecycle(harm: list[str], doubts: list[str]) -> Judged:
     """What rules that delete by age do to us; `harm` breaks a promise, `doubts` may."""
     if harm:
@@ -79,8 +112,3 @@ def judge_lifecycle(harm: list[str], doubts: list[str]) -> Judged:
     if doubts:
         return "warning", "; ".join(doubts)
     return "passed", "no rule touches our objects"
-
-
-def days(span: timedelta) -> str:
-    """A retention window in words."""
-    return f"{span.days} days"

@@ -6,7 +6,7 @@ looks: its printed policy grants the rights to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,11 +23,10 @@ from providers.posture.looking import (
     Judged,
     Upload,
     View,
-    days,
     judge_clock,
-    judge_lifecycle,
     permitted,
 )
+from providers.posture.s3_answers import judge_lock, judge_rules, judge_versioning
 from providers.s3 import S3Options, client_for, options_of
 from providers.s3_access import AssumedRole, session_for
 from providers.s3_errors import SDK_ERRORS, translate
@@ -39,9 +38,6 @@ if TYPE_CHECKING:
 _STRANGER = "000000000001"
 """An account that owns no bucket."""
 _WRONG = "bloomneo-of-another-customer"
-_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-_OURS = ("v1/", "README.txt")
-"""What we put below the prefix (FORMAT.md)."""
 
 
 @contextmanager
@@ -112,7 +108,11 @@ class _Bucket:
                 "the URL names no account: add ?owner= so that a bucket that somebody else "
                 "makes under this name is refused",
             )
-        self._list()
+        try:
+            self._list()
+        except StoreDenied:
+            self._list(ExpectedBucketOwner=None)  # or it is a right that is missing
+            return "failed", f"the bucket does not belong to {self._options.owner}"
         try:
             self._list(ExpectedBucketOwner=_STRANGER)
         except StoreDenied:
@@ -247,9 +247,10 @@ class _Bucket:
 
     def _ask(self, operation: str, *, none: str = "", **arguments: Any) -> dict[str, Any]:
         """The answer; empty where the bucket says by the code `none` that it has nothing."""
-        arguments = {"Bucket": self._options.bucket} | arguments
-        if self._options.owner:
-            arguments.setdefault("ExpectedBucketOwner", self._options.owner)
+        owner = arguments.pop("ExpectedBucketOwner", self._options.owner)
+        arguments |= {"Bucket": self._options.bucket}
+        if owner is not None:
+            arguments["ExpectedBucketOwner"] = owner
         try:
             answer: dict[str, Any] = getattr(self._client, operation)(**arguments)
         except SDK_ERRORS as error:
@@ -269,98 +270,6 @@ class _Bucket:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
-
-
-# --- judging, pure --------------------------------------------------------------------
-
-
-def judge_versioning(answer: Mapping[str, Any], *, declared: bool) -> Judged:
-    """GetBucketVersioning's answer against the store's URL."""
-    status = answer.get("Status", "never enabled")
-    if answer.get("MFADelete") == "Enabled":
-        return "failed", "MFA delete is on: expired backups could never be deleted"
-    if declared and status != "Enabled":
-        return "failed", f"{status.lower()}, but the store's URL says versions or lock"
-    if not declared and status == "Enabled":
-        return (
-            "failed",
-            "enabled, but the store's URL does not say so: deleting would only hide; "
-            "add versions=true",
-        )
-    if status == "Suspended":
-        return "warning", "suspended: versions from before stay, and cost"
-    return "passed", status.lower()
-
-
-def judge_lock(configuration: Mapping[str, Any], mode: str | None) -> Judged:
-    """ObjectLockConfiguration against the store's URL."""
-    on = configuration.get("ObjectLockEnabled") == "Enabled"
-    default = configuration.get("Rule", {}).get("DefaultRetention")
-    if default:
-        span = f"{default.get('Days') or default.get('Years')} "
-        span += "days" if default.get("Days") else "years"
-        return (
-            "failed",
-            f"a default retention locks every object for {span}, what failed runs leave as "
-            "well: remove it, each backup is locked to the end of its own window",
-        )
-    if mode and not on:
-        return "failed", "the bucket has no object lock, but the store's URL says lock"
-    if on and not mode:
-        return "warning", "on, but not used: add lock=governance to the store's URL"
-    if not mode:
-        return "warning", "off: whoever may delete can delete backups before their time"
-    return "passed", f"on; we lock each object in {mode} mode"
-
-
-def judge_rules(rules: Sequence[Mapping[str, Any]], above: str, view: View) -> Judged:
-    """Lifecycle rules against what is promised; `above` is what all our keys begin with.
-
-    A rule's days are counted from when an object was put, which is after its backup's
-    snapshot, so as many days as the window are enough."""
-    harm: list[str] = []
-    doubts: list[str] = []
-    for rule in rules:
-        if rule.get("Status") != "Enabled" or not _touches(rule, above):
-            continue
-        name = f"rule {rule.get('ID', 'without a name')!r}"
-        _judge_expiry(name, rule, view, harm, doubts)
-        moves = [
-            *rule.get("Transitions", ()),
-            *rule.get("NoncurrentVersionTransitions", ()),
-        ]
-        if any(move.get("StorageClass") in _ARCHIVES for move in moves):
-            harm.append(f"{name} archives our objects, which cannot be read then")
-    return judge_lifecycle(harm, doubts)
-
-
-def _judge_expiry(
-    name: str, rule: Mapping[str, Any], view: View, harm: list[str], doubts: list[str]
-) -> None:
-    expiry = rule.get("Expiration", {})
-    if "Date" in expiry:
-        harm.append(f"{name} expires all of our objects from {expiry['Date']:%Y-%m-%d} on")
-    if "Days" in expiry:
-        words = f"{name} expires our objects after {expiry['Days']} days"
-        if expiry["Days"] < view.keep.days:
-            harm.append(f"{words}, but {days(view.keep)} are promised")
-        else:
-            doubts.append(f"{words}, also those under hold and the newest good backup")
-    hidden = rule.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays")
-    if hidden is not None and hidden < view.keep.days:
-        doubts.append(f"{name} removes what somebody hid after {hidden} days")
-
-
-def _touches(rule: Mapping[str, Any], above: str) -> bool:
-    """Whether a rule is about any of our objects, which have no tags."""
-    where = rule.get("Filter", {})
-    both = where.get("And", {})
-    if "Tag" in where or both.get("Tags"):
-        return False
-    # Rules from before filters have their prefix beside them.
-    prefix = where.get("Prefix") or both.get("Prefix") or rule.get("Prefix") or ""
-    ours = [above + name for name in _OURS]
-    return any(key.startswith(prefix) or prefix.startswith(key) for key in ours)
 
 
 def _uploads(client: S3Client, options: S3Options) -> list[Upload]:
