@@ -284,6 +284,23 @@ class Policy:
     """Where backups are taken to, and after it where each is copied to."""
     recipients: tuple[str, ...]
     """The customer's own; the restore agent's is added when a run starts."""
+    window: str | None = None
+    """Local hours in which the day's backup starts: `01:00-05:00 Europe/Berlin`."""
+    maintenance: tuple[str, ...] = ()
+    """Hours in which none starts: `Sun 02:00-06:00 Europe/Berlin`."""
+    paused: bool = False
+    """No backup is taken by the schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the schedule needs to know of a database's last two days."""
+
+    taken: tuple[datetime, ...] = ()
+    """Snapshot instants of committed backups."""
+    failed: tuple[datetime, ...] = ()
+    """When attempts that came to nothing were over; of those that their process did not
+    survive, when they began."""
 
 
 # --- records --------------------------------------------------------------------------

@@ -50,6 +50,9 @@ def policies(fleet: Fleet) -> list[Policy]:
                 password_ref=database.password,
                 stores=stores,
                 recipients=tuple(customer.recipients),
+                window=database.window,
+                maintenance=tuple(database.maintenance),
+                paused=database.paused,
             )
             found.append(policy)
     return found

@@ -6,7 +6,6 @@ No message repeats a value: a secret in the wrong place must not end up in a log
 from __future__ import annotations
 
 import re
-import zoneinfo
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -23,9 +22,9 @@ from pydantic import (
 from backups.errors import ConfigError
 from backups.format.age import Recipient
 from backups.ids import ID
+from backups.schedule.window import parse_hours
 from providers.urls import parse_store_url
 
-_WINDOW = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d ([A-Za-z0-9_+/-]+)")
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f\x7f]+")
 
 
@@ -70,13 +69,16 @@ def _reference(text: str) -> str:
 
 
 def _window(text: str) -> str:
-    match = _WINDOW.fullmatch(text)
-    if not match:
+    if not text[:1].isdigit():  # which days are left out is for `maintenance` to say
         raise ValueError("must be like '01:00-05:00 Europe/Berlin'")
+    return _hours(text)
+
+
+def _hours(text: str) -> str:
     try:
-        zoneinfo.ZoneInfo(match[3])
-    except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
-        raise ValueError("its time zone is not known to this machine") from None
+        parse_hours(text)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("these hours ")) from None
     return text
 
 
@@ -169,7 +171,11 @@ class Database(_Rule):
     url: Annotated[str, AfterValidator(_source_url)]
     password: Annotated[str, AfterValidator(_reference)] | None = None
     window: Annotated[str, AfterValidator(_window)] | None = None
-    """Local hours in which a backup may start. No effect in this release."""
+    """Local hours in which the day's backup starts, at an instant of the database's own."""
+    maintenance: list[Annotated[str, AfterValidator(_hours)]] = Field([], max_length=20)
+    """Hours in which none starts, on every day or on some: `Mon-Fri 08:00-18:00 UTC`."""
+    paused: bool = False
+    """The schedule leaves it alone until this is taken away; `backups run` does not."""
     assertions: list[Assertion] = []
 
 
