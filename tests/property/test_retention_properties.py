@@ -186,7 +186,7 @@ def of_all(fleet: Fleet, good: Sequence[Entry], gone: set[str]) -> set[str]:
 TROUBLES = {
     "newest-good": {"long-rpo"},
     "newest-verified": {"verified"},
-    **dict.fromkeys(("weekly", "monthly", "yearly"), {"calendar"}),
+    **{name: {"calendar"} for name in ("weekly", "monthly", "yearly")},
 }
 """What to look for where a guard is missing, if it is not called like it."""
 
