@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -43,10 +41,10 @@ from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body, Clock
 from providers.access import Access
 from providers.azure_access import Sas, account_url, sas_for, session_for, transport_for
+from providers.azure_bodies import Download, Pieces, digests
 from providers.azure_errors import SDK_ERRORS, code_of, not_ours, refused, translate
 from providers.keys import check_key, check_prefix
-
-_PIECE = 1 << 20
+from providers.urls import StoreUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,20 @@ class AzureOptions:
     """Calls in flight at once."""
     page: int = 1000
     """Keys per listing call."""
+
+
+def options_of(url: StoreUrl) -> AzureOptions:
+    """What an `az://` URL says of its container."""
+    lock = url.options.get("lock")
+    return AzureOptions(
+        account=url.account,
+        container=url.bucket,
+        prefix=url.prefix,
+        endpoint=url.options.get("endpoint"),
+        tenant=url.options.get("tenant"),
+        versions="versions" in url.options,
+        lock="locked" if lock == "locked" else "unlocked" if lock else None,
+    )
 
 
 def connect(options: AzureOptions, access: Access, clock: Clock) -> AzureStore:
@@ -120,13 +132,13 @@ class AzureStore:
             headers["x-ms-immutability-policy-until-date"] = format_datetime(
                 _up(retain_until), usegmt=True
             )
-        own, md5 = _digests(data)
+        own, md5 = digests(data)
         if sha256 is not None and own != sha256:
             raise TransferDamaged(f"{key}: the bytes are not those of the given digest")
         headers["x-ms-meta-sha256"] = own.hex()
         headers["Content-MD5"] = base64.b64encode(md5).decode()
         with self._translated("put", key):
-            answer = self._request("PUT", key, None, headers, data=_Pieces(data))
+            answer = self._request("PUT", key, None, headers, data=Pieces(data))
             told = answer.headers.get("Content-MD5", headers["Content-MD5"])
             version = answer.headers.get("x-ms-version-id")
         if answer.status_code != 201:
@@ -162,7 +174,7 @@ class AzureStore:
         ):
             answer.close()
             raise CapabilityMissing("the store does not answer ranged reads")
-        return _AzureBody(answer, self._name(key))
+        return Download(answer, self._name(key))
 
     def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
         """See `ports.ObjectStore.stat`."""
@@ -349,49 +361,6 @@ class AzureStore:
 
     def _version(self, version_id: str | None) -> str | None:
         return version_id if self.capabilities().versions else None
-
-
-class _Pieces:
-    """Bytes sent without a copy, a piece at a time: each has the timeout for itself."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = memoryview(data)
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def __iter__(self) -> Iterator[memoryview]:
-        for at in range(0, len(self._data), _PIECE):
-            yield self._data[at : at + _PIECE]
-
-
-class _AzureBody:
-    """`ports.Body` over the HTTP answer."""
-
-    def __init__(self, answer: Response, name: str) -> None:
-        self._answer = answer
-        self._name = name
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            data: bytes = self._answer.raw.read(
-                None if size < 0 else size, decode_content=False
-            )
-        except SDK_ERRORS as error:
-            raise translate(error, f"reading {self._name}") from None
-        return data
-
-    def close(self) -> None:
-        self._answer.close()
-
-
-def _digests(data: bytes) -> tuple[bytes, bytes]:
-    """SHA-256 and MD5, at once: both are computed without the interpreter's lock."""
-    with ThreadPoolExecutor(1) as beside:
-        sha256 = beside.submit(lambda: hashlib.sha256(data).digest())
-        # Against accidents on the way; the manifest's SHA-256 is against people.
-        md5 = hashlib.md5(data, usedforsecurity=False).digest()
-        return sha256.result(), md5
 
 
 def _message(answer: Response) -> str:

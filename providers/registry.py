@@ -54,23 +54,9 @@ def _open_gcs(url: StoreUrl, access: Access, _clock: Clock) -> ObjectStore:
 
 
 def _open_azure(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
-    from providers.azure import AzureOptions, connect
+    from providers.azure import connect, options_of
 
-    options = url.options
-    lock = options.get("lock")
-    return connect(
-        AzureOptions(
-            account=url.account,
-            container=url.bucket,
-            prefix=url.prefix,
-            endpoint=options.get("endpoint"),
-            tenant=options.get("tenant"),
-            versions="versions" in options,
-            lock="locked" if lock == "locked" else "unlocked" if lock else None,
-        ),
-        access,
-        clock,
-    )
+    return connect(options_of(url), access, clock)
 
 
 def _open_local(url: StoreUrl, _access: Access, _clock: Clock) -> ObjectStore:
