@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -48,7 +49,8 @@ def looking(view: View) -> Iterator[Mapping[str, Judge]]:
     """Every look by name, while the context lasts."""
     options = options_of(view.url)
     access = view.access["pruner"]
-    make = session_maker(options, access)
+    # The scope that goes with locks: a bucket's policy is shown to no narrower one.
+    make = session_maker(replace(options, lock=options.lock or "unlocked"), access)
     bucket = _Bucket(make, options, view)
     with closing(bucket):
         yield {
