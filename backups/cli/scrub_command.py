@@ -61,6 +61,7 @@ def command(
     unlisted     a backup that the catalog does not list here
     orphan       a part of a backup that no manifest names, older than --orphan-age
     foreign      named like nothing of ours; never removed
+    upload       begun in parts by somebody else, and not ended (S3)
 
     The first three end with exit code 30, the fourth with 20, the others with 0.
     """

@@ -12,6 +12,8 @@ What is found, by kind:
 - `unlisted`: a backup that the catalog does not know to lie here.
 - `orphan`: a part of a backup that no manifest names, older than the safety age.
 - `foreign`: below `v1/`, but named like nothing of ours.
+- `upload`: begun in parts by somebody else, older than the safety age and not ended: its parts
+  are stored, and no listing shows them. We put whole, so none is ours, and none is removed.
 
 The first three break a promise (`BROKEN`), the fourth leaves it unknown; the others cost
 storage, and break nothing.
@@ -33,8 +35,10 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby, islice
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -43,6 +47,7 @@ from backups.errors import (
     Damaged,
     IntegrityError,
     ObjectMissing,
+    StoreDenied,
     StoreError,
 )
 from backups.format.age import Identity
@@ -65,6 +70,8 @@ from backups.run.scrubbing import (
     unnamed,
 )
 
+T = TypeVar("T")
+
 BROKEN = frozenset({"missing", "altered", "unreadable"})
 """Kinds of findings that break a promise."""
 
@@ -85,6 +92,8 @@ class ScrubPorts:
     listed: Callable[[], Mapping[str, Backup]]
     """What the catalog lists in this store by now, by the manifest's key; each with the
     digest of the manifest here."""
+    uploads: Callable[[], Iterable[tuple[str, datetime]]]
+    """Key and start of each upload that was begun in parts and not ended."""
     verify_keys: Sequence[Ed25519PublicKey]
     identities: Sequence[Identity]
     """Without any, samples are compared by digest alone."""
@@ -127,6 +136,7 @@ class _Look:
     named: dict[str, Segment] = field(default_factory=dict)
     """Segments named by the manifest of another folder than theirs."""
     unnamed: list[ObjectInfo] = field(default_factory=list)
+    """Parts of backups, old enough, that the manifest beside them does not name."""
     sample: list[Drawable] = field(default_factory=list)
 
 
@@ -144,6 +154,7 @@ def scrub(ports: ScrubPorts, options: ScrubOptions, progress: Progress) -> Scrub
             _compare(ports, options, store, look, progress)
             _compare_catalog(ports, known, look)
             _read(ports, store, look.sample, look, progress)
+            _report_uploads(ports, options, look)
             _settle_orphans(ports, options, store, known, look, progress)
     except (StoreError, ConfigError) as error:
         look.tally.add("unreachable", ports.store_url, str(error))
@@ -172,6 +183,7 @@ def _compare(
     look: _Look,
     progress: Progress,
 ) -> None:
+    oldest = ports.clock.now() - options.orphan_age
     listed_bytes = 0
     for folder, infos in groupby(store.list("v1/"), lambda info: folder_of(info.key)):
         there: dict[str, ObjectInfo] = {}
@@ -200,7 +212,9 @@ def _compare(
             else:
                 lowest = heapq.merge(look.sample, sorted(candidates, key=_rank), key=_rank)
                 look.sample = list(islice(lowest, options.sample))
-        look.unnamed.extend(unnamed(there.values(), manifest))
+        look.unnamed.extend(
+            info for info in unnamed(there.values(), manifest) if info.modified <= oldest
+        )
     for folder, keys in groupby(sorted(look.named), folder_of):
         _report(store, folder, {}, [look.named[key] for key in keys], look)
 
@@ -213,7 +227,7 @@ def _believed(
     ports: ScrubPorts, store: ObjectStore, key: str, place: tuple[str, str], look: _Look
 ) -> Manifest | None:
     try:
-        found = read_manifest(store, *place, ports.verify_keys)
+        found = _twice(partial(read_manifest, store, *place, ports.verify_keys))
         if found.manifest.customer != ports.customer:
             raise Damaged(f"object {key} is the manifest of another customer's backup")
     except ObjectMissing:  # deleted since it was listed
@@ -260,6 +274,17 @@ def _its_version(store: ObjectStore, segment: Segment) -> str:
     return "; the version that its manifest names is still there, beneath" if same else ""
 
 
+def _report_uploads(ports: ScrubPorts, options: ScrubOptions, look: _Look) -> None:
+    oldest = ports.clock.now() - options.orphan_age
+    try:
+        for key, started in ports.uploads():
+            if started <= oldest:
+                words = f"begun in parts by somebody else on {started:%Y-%m-%d}, and not ended"
+                look.tally.add("upload", key, words)
+    except StoreDenied as error:  # a right that scrub can do without
+        look.tally.add("upload", ports.store_url, f"could not be looked for: {error}")
+
+
 # --- the catalog ----------------------------------------------------------------------
 
 
@@ -303,7 +328,7 @@ def _read(
     for drawn in sample:
         key = drawn.segment.key
         try:
-            data = fetch_segment(store, drawn.segment)
+            data = _twice(partial(fetch_segment, store, drawn.segment))
         except ObjectMissing as error:
             look.tally.add("missing", key, str(error))
         except Damaged as error:
@@ -315,6 +340,14 @@ def _read(
                 _open(ports.identities, drawn, data)
             except IntegrityError as error:
                 look.tally.add("unreadable", key, str(error))
+
+
+def _twice(read: Callable[[], T]) -> T:
+    """What is wrong is read again: it may have changed on its way only."""
+    try:
+        return read()
+    except IntegrityError:
+        return read()
 
 
 def _open(identities: Sequence[Identity], drawn: Drawable, data: bytes) -> None:
@@ -342,7 +375,7 @@ def _settle_orphans(
         if run.envelope is not None:
             named.update(_prepared(ports, run, run.envelope, look))
     now = ports.clock.now()
-    orphans = orphans_of(look.unnamed, now - options.orphan_age, named, spared)
+    orphans = orphans_of(look.unnamed, named, spared)
     note, failure = "", None
     if options.remove_orphans and look.unread:
         note = "; not removed: a manifest is missing or could not be read, which may name it"

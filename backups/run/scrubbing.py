@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from backups.format.manifest import context, manifest_key, parse_manifest_key, parse_segment_key
 from backups.ids import ID
@@ -58,19 +57,14 @@ def unnamed(there: Iterable[ObjectInfo], manifest: Manifest | None) -> Iterator[
 
 
 def orphans_of(
-    unnamed: Iterable[ObjectInfo],
-    oldest: datetime,
-    named: Container[str],
-    spared: Container[str],
+    unnamed: Iterable[ObjectInfo], named: Container[str], spared: Container[str]
 ) -> list[ObjectInfo]:
-    """Those from `oldest` or before that are not `named` from elsewhere, and whose backup's
-    manifest is not among the `spared`."""
+    """Those that are not `named` from elsewhere, and whose backup's manifest is not among the
+    `spared`."""
     return [
         info
         for info in unnamed
-        if info.modified <= oldest
-        and info.key not in named
-        and manifest_beside(info.key) not in spared
+        if info.key not in named and manifest_beside(info.key) not in spared
     ]
 
 

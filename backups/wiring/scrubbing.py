@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from backups.format.manifest import manifest_key
 from backups.model import Backup, Copy, Destination
 from backups.wiring.app import App
-from backups.wiring.stores import store_of
+from backups.wiring.stores import access_of, store_of
 
 if TYPE_CHECKING:
     from backups.run.scrub import ScrubPorts
@@ -33,9 +34,22 @@ def scrub_ports(
         restorer=partial(store_of, app, customer, destination, "restorer"),
         pruner=partial(store_of, app, customer, destination, "pruner"),
         listed=partial(listed_at, app, customer, destination.url),
+        uploads=partial(_uploads, app, customer, destination),
         verify_keys=keys.load_verify_keys(app.home),
         identities=keys.load_identities(app.home.restore_identity) if with_identity else (),
     )
+
+
+def _uploads(
+    app: App, customer: str, destination: Destination
+) -> Iterator[tuple[str, datetime]]:
+    from providers.posture import unfinished_uploads
+    from providers.urls import parse_store_url
+
+    url = parse_store_url(destination.url)
+    access = access_of(app, customer, destination, "restorer")
+    for upload in unfinished_uploads(url, access, app.clock):
+        yield upload.key, upload.started
 
 
 def listed_at(app: App, customer: str, url: str) -> Mapping[str, Backup]:
