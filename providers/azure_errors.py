@@ -16,7 +16,6 @@ from collections.abc import Iterator
 import requests.exceptions as http
 import urllib3.exceptions as wire
 from azure.core import exceptions as sdk
-from azure.identity import CredentialUnavailableError
 
 from backups.errors import (
     BucketMissing,
@@ -105,8 +104,7 @@ _STATUSES: dict[int, Meaning] = {
 }
 
 _EXCEPTIONS: tuple[tuple[type[Exception], Meaning], ...] = (
-    (CredentialUnavailableError, (StoreDenied, _NONE)),
-    (sdk.ClientAuthenticationError, (StoreDenied, _TRUST)),
+    (sdk.ClientAuthenticationError, (StoreDenied, _NONE)),  # nobody was asked
     (sdk.DecodeError, (StoreUnavailable, _NOT_OURS)),
     (sdk.TooManyRedirectsError, (StoreError, _NOT_OURS)),
     (sdk.AzureError, (StoreUnavailable, "")),  # refused, no such host, reset, timed out
