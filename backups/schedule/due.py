@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
 
-from backups.model import History, Policy
+from backups.model import History
 from backups.schedule.window import DAY, ONE_DAY, Hours, end_of, instant, parse_hours
 
 DEFAULT_WINDOW = "01:00-05:00 UTC"
@@ -26,6 +27,26 @@ LONGEST_RETRY = timedelta(hours=1)
 """ASSUMED. Whatever failed is tried again: people mend things and tell nobody."""
 AFTER_MAINTENANCE = timedelta(hours=1)
 """What waited for maintenance to end is spread over this long."""
+
+
+class Rule(Protocol):
+    """What of a policy says when."""
+
+    @property
+    def database(self) -> str:
+        """Its id."""
+
+    @property
+    def window(self) -> str | None:
+        """Local hours; None: the default ones."""
+
+    @property
+    def maintenance(self) -> tuple[str, ...]:
+        """Hours in which nothing starts."""
+
+    @property
+    def paused(self) -> bool:
+        """Nothing starts at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,7 @@ class Due:
     """When to ask again, later than now; None: not before the policy changes."""
 
 
-def due(policy: Policy, history: History, now: datetime) -> Due:
+def due(policy: Rule, history: History, now: datetime) -> Due:
     """Whether a backup of the policy's database is to start now, and when the next one is.
 
     `history` holds at least all of the local day. Raises ConfigError when the policy's hours
@@ -77,7 +98,7 @@ def due(policy: Policy, history: History, now: datetime) -> Due:
     return answer(False, "waits to try again" if failed else "later today", ready)
 
 
-def slot(policy: Policy, day: date) -> datetime:
+def slot(policy: Rule, day: date) -> datetime:
     """The instant at which the database's backup of that local day is meant to start.
 
     The same time of day always, by the zone's clocks; spread over the window by the
@@ -118,10 +139,10 @@ def _share(database: str) -> float:
 
 
 def _patience(failures: int) -> timedelta:
-    return min(FIRST_RETRY * 2 ** min(failures - 1, 10), LONGEST_RETRY)
+    return min(FIRST_RETRY * (1 << min(failures - 1, 10)), LONGEST_RETRY)
 
 
-def _later(policy: Policy, day: date, now: datetime) -> datetime:
+def _later(policy: Rule, day: date, now: datetime) -> datetime:
     """The first slot of a later day; a day that a zone left out has none."""
     zone = parse_hours(policy.window or DEFAULT_WINDOW).zone
     for nth in range(1, 4):
@@ -132,11 +153,11 @@ def _later(policy: Policy, day: date, now: datetime) -> datetime:
     return now + ONE_DAY
 
 
-def _in_maintenance(policy: Policy, at: datetime) -> bool:
+def _in_maintenance(policy: Rule, at: datetime) -> bool:
     return any(end_of(parse_hours(text), at) for text in policy.maintenance)
 
 
-def _outside_maintenance(policy: Policy, at: datetime) -> datetime | None:
+def _outside_maintenance(policy: Rule, at: datetime) -> datetime | None:
     """The first instant from `at` on that is in no maintenance; None within a week."""
     limit = at.astimezone(UTC) + ONE_DAY * 8
     moved = True
