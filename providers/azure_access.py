@@ -140,6 +140,20 @@ def sas_for(
     return Sas(_keyed(options, given, clock), clock)
 
 
+def own_credential(
+    options: AzureOptions, access: Access
+) -> str | AzureSasCredential | WorkloadIdentityCredential | DefaultAzureCredential:
+    """The credential itself, for looking at the container, which no SAS for it opens (REST
+    API, "Get Container Properties", authorization). Raises ConfigError."""
+    _check_endpoint(options, access)
+    key = access.key.reveal() if access.key is not None else _from_environment(options, access)
+    if key is None:
+        tenant = options.tenant or os.environ.get("AZURE_TENANT_ID")
+        return _credential(access, os.environ.get("AZURE_FEDERATED_TOKEN_FILE"), tenant)
+    given = key.strip().lstrip("?")
+    return AzureSasCredential(given) if "sig" in parse_qs(given) else given
+
+
 def session_for(options: AzureOptions, access: Access) -> requests.Session:
     """An HTTP session for the store, kept to the access's network."""
     session = requests.Session()

@@ -19,6 +19,7 @@ from providers.urls import StoreUrl
 __all__ = ["Judge", "Judged", "Upload", "View", "looking", "unfinished_uploads"]
 
 LOOKS: Mapping[str, str] = {
+    "az": "providers.posture.azure",
     "gs": "providers.posture.gcs",
     "s3": "providers.posture.s3",
 }
