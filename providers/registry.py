@@ -42,7 +42,8 @@ def open_store(
 
 
 def _open_s3(url: StoreUrl, access: Access, clock: Clock) -> ObjectStore:
-    from providers.s3 import connect, options_of
+    from providers.s3 import connect
+    from providers.s3_client import options_of
 
     return connect(options_of(url), access, clock)
 

@@ -35,7 +35,7 @@ from providers.policies.aws import EXTERNAL_ID, ROLE_ARN, Reach, is_amazon, sess
 from providers.s3_errors import SDK_ERRORS, translate
 
 if TYPE_CHECKING:
-    from providers.s3 import S3Options
+    from providers.s3_client import S3Options
 
 LIFETIME = 3600
 """Seconds; the longest that a role assumed from a role may ask for."""

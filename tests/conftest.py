@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import hypothesis
 import pytest
 
 from backups.entropy import SystemEntropy
@@ -32,6 +33,10 @@ MakeDatabase = Callable[..., str]
 MakeBucket = Callable[[], str]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
+
+# On a busy machine the time of one example says nothing; the gate's own limit is enough.
+hypothesis.settings.register_profile("gate", deadline=None)
+hypothesis.settings.load_profile("gate")
 
 # --- what runs ------------------------------------------------------------------------
 

@@ -27,8 +27,8 @@ from providers.posture.looking import (
     permitted,
 )
 from providers.posture.s3_answers import judge_lock, judge_rules, judge_versioning
-from providers.s3 import S3Options, client_for, options_of
 from providers.s3_access import AssumedRole, session_for
+from providers.s3_client import S3Options, client_for, options_of
 from providers.s3_errors import SDK_ERRORS, translate
 from providers.urls import StoreUrl
 

@@ -30,7 +30,8 @@ from backups.ports import ObjectStore
 from providers.access import Access, Role
 from providers.policies import policy_documents
 from providers.registry import open_store
-from providers.s3 import S3Options, S3Store, connect
+from providers.s3 import S3Store, connect
+from providers.s3_client import S3Options
 from providers.urls import parse_store_url
 
 pytestmark = pytest.mark.s3

@@ -27,7 +27,8 @@ from providers.contract import CHECKS, Check, Trial
 from providers.faults import Fault, Faulty
 from providers.registry import open_store
 from providers.retry import Pace, Retrying
-from providers.s3 import S3Options, S3Store, connect
+from providers.s3 import S3Store, connect
+from providers.s3_client import S3Options
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -28,8 +28,9 @@ from providers.access import Access
 from providers.policies.aws import Reach, permissions, session_policy
 from providers.registry import open_store
 from providers.retry import Pace, Retrying
-from providers.s3 import S3Options, S3Store, connect
+from providers.s3 import S3Store, connect
 from providers.s3_access import AssumedRole, session_name
+from providers.s3_client import S3Options
 
 CLOCK = SystemClock()
 ROLE = "arn:aws:iam::123456789012:role/backups-acme-writer"

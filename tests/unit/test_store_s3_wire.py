@@ -29,7 +29,8 @@ from backups.errors import (
     TransferDamaged,
 )
 from providers.retry import Pace, Retrying
-from providers.s3 import S3Options, S3Store, connect
+from providers.s3 import S3Store, connect
+from providers.s3_client import S3Options
 
 OWNER = "111122223333"
 DATA = bytes(range(256)) * 4000
