@@ -34,3 +34,8 @@ def uuid7(now: datetime, random: bytes) -> str:
     value &= ~(0xF << 76) & ~(0x3 << 62)
     value |= (0x7 << 76) | (0x2 << 62)
     return str(uuid.UUID(int=value))
+
+
+def lease_name(database: str) -> str:
+    """Of the lease that a run of `database` holds; no id has a `/`."""
+    return f"backup/{database}"

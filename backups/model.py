@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Literal
 
 
@@ -322,6 +322,10 @@ class Run:
     error: str | None = None
     envelope: bytes | None = field(default=None, repr=False)
     """The signed manifest once all that it names is stored (state prepared)."""
+    slot: date | None = None
+    """The local day that the schedule took it for; None: a person asked for it."""
+    epoch: int | None = None
+    """Of the lease under which it was taken: of two runs, the higher one's is in force."""
 
 
 @dataclass(frozen=True, slots=True)

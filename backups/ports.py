@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from backups.keeping import Chronicle, Deletion, Hold, Record, Release
@@ -13,6 +13,7 @@ from backups.model import (
     Capabilities,
     Copy,
     Fingerprint,
+    History,
     ObjectInfo,
     Operation,
     Plan,
@@ -48,6 +49,13 @@ class Clock(Protocol):
 class Entropy(Protocol):
     def bytes(self, count: int) -> bytes:
         """`count` bytes fit for keys."""
+
+
+class Vault(Protocol):
+    def __call__(self, name: str, what: str, /) -> str:
+        """The secret that it keeps under `name`; `what` is its use, for errors.
+
+        Raises ConfigError when there is none, StoreUnavailable when that can't be told."""
 
 
 class Body(Protocol):
@@ -170,6 +178,34 @@ class Engine(Protocol):
         """Prepare a copy beside `target`. Raises TargetRefused when it is not empty."""
 
 
+class Leases(Protocol):
+    """Who does what, for a while: each taking of a name has a higher epoch than any before.
+
+    Raises CatalogError, and Busy also when the catalog itself is."""
+
+    def acquire(
+        self, name: str, holder: str, now: datetime, length: timedelta, *, dead: str = ""
+    ) -> int:
+        """The new epoch. Raises Busy while another's lease runs, unless that holder's text
+        begins with `dead`: the caller knows that whoever is called so does not live."""
+
+    def renew(self, name: str, epoch: int, now: datetime, length: timedelta) -> None:
+        """Raises Busy when it was released or taken over meanwhile."""
+
+    def release(self, name: str, epoch: int) -> None:
+        """Let go of it, if it is still held."""
+
+
+class Agenda(Protocol):
+    """What the schedule reads of the catalog. Raises CatalogError."""
+
+    def revision(self) -> int:
+        """Another number whenever the policies are others than before."""
+
+    def histories(self, since: datetime, database: str | None = None) -> dict[str, History]:
+        """What was taken and what failed from `since` on, of every database that has any."""
+
+
 class Catalog(Protocol):
     """Queryable index. Never the authority on whether a backup exists.
 
@@ -187,7 +223,8 @@ class Catalog(Protocol):
     def policies(self) -> list[Policy]:
         """The newest of every database, by customer and database."""
 
-    def start_run(self, run: Run) -> None: ...
+    def start_run(self, run: Run) -> None:
+        """Raises Busy when its database's lease was taken anew since the run's epoch."""
 
     def prepare_run(self, run_id: str, envelope: bytes) -> None:
         """All segments are stored; the manifest is about to be put."""
@@ -281,6 +318,9 @@ class Ledger(Protocol):
 
     def deletions(self, database: str) -> list[Deletion]:
         """Newest first."""
+
+    def stores(self, database: str) -> list[str]:
+        """URLs of the stores in which its backups are listed, or being deleted."""
 
     def plans(self, database: str) -> list[tuple[Plan, datetime | None]]:
         """The plan of every version of its policy, oldest first, with the start of the first

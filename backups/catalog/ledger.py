@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, exists, func, insert, select, union, update
 
 from backups.catalog import tables
 from backups.catalog.journal import append
@@ -129,6 +129,18 @@ class SqlLedger:
         )
         with read(self._engine) as connection:
             return [Deletion(**row._mapping) for row in connection.execute(query)]
+
+    def stores(self, database: str) -> list[str]:
+        """URLs of the stores in which its backups are listed, or being deleted."""
+        backups, copies, deletions = tables.backups, tables.copies, tables.deletions
+        gone = (deletions.c.backup == backups.c.id) & deletions.c.removed_at.is_not(None)
+        there = (backups.c.database == database) & ~exists().where(gone)
+        firsts = select(backups.c.store_url).where(there)
+        further = (
+            select(copies.c.store_url).join(backups, backups.c.id == copies.c.backup)
+        ).where(there)
+        with read(self._engine) as connection:
+            return sorted(connection.execute(union(firsts, further)).scalars())
 
     # --- the past
 

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, insert, select
 
 from backups.catalog import tables
 from backups.catalog.sql import fields_of, model_of, shallow
-from backups.errors import CatalogError
-from backups.model import Backup, Copy, Policy
+from backups.errors import Busy, CatalogError
+from backups.ids import lease_name
+from backups.model import Backup, Copy, Policy, Run
 
 POLICY = TypeAdapter(Policy)
 
@@ -90,3 +91,14 @@ def list_copy(connection: Connection, copy: Copy) -> bool:
     elif known != copy.manifest_sha256:
         raise CatalogError(f"another manifest of backup {copy.backup} is listed there")
     return known is None
+
+
+def refuse_fenced(connection: Connection, run: Run) -> None:
+    """Raise Busy when the lease under which the run starts is not the newest any more."""
+    if run.epoch is None:
+        return
+    table = tables.leases
+    query = select(table.c.epoch).where(table.c.name == lease_name(run.database))
+    newest = connection.execute(query.with_for_update()).scalar()
+    if newest is not None and newest > run.epoch:
+        raise Busy(f"{run.database} was taken over by another process")

@@ -21,6 +21,7 @@ from backups.catalog.rows import (
     list_backup,
     list_copy,
     newest_policy,
+    refuse_fenced,
     rule_of,
 )
 from backups.catalog.sql import (
@@ -116,8 +117,10 @@ class SqlCatalog:
     # --- runs
 
     def start_run(self, run: Run) -> None:
-        """Record a run before its first byte. Raises CatalogError when the id is taken."""
+        """Record a run before its first byte. Raises CatalogError when the id is taken, Busy
+        when its database's lease was taken anew since the run's epoch."""
         with write(self._engine) as connection:
+            refuse_fenced(connection, run)
             connection.execute(insert(tables.runs).values(**fields_of(run)))
             self._note(connection, "run.started", run, run.id, database=run.database)
 

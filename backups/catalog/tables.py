@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Dialect,
     Double,
@@ -31,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -119,6 +120,8 @@ runs = Table(
     Column("ended_at", Instant),
     Column("error", Text),
     Column("envelope", LargeBinary),
+    Column("slot", Date),
+    Column("epoch", BigInteger),
     _of_one_customer(),
     ForeignKeyConstraint(
         ["database", "policy_version"],
@@ -259,4 +262,14 @@ operations = Table(
     CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="ended"),
     Index(None, "database", "started_at"),
     Index(None, "started_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # Counts takings; a row stays when its lease is over, so that none is ever given twice.
+    Column("epoch", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("ends_at", Instant),
 )

@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backups import __version__
-from backups.errors import BackupsError, Damaged, ObjectExists, StoreDenied
+from backups.errors import BackupsError, Cancelled, Damaged, ObjectExists, StoreDenied
 from backups.format import fingerprint as fingerprints
 from backups.format.age import Recipient
 from backups.format.manifest import manifest_key, sign, verify
 from backups.format.recipe import readme_text
 from backups.ids import uuid7
-from backups.model import Backup, Manifest, Policy, Run, Source
-from backups.ports import Catalog, Clock, Engine, Entropy, ObjectStore, Progress
+from backups.model import Backup, History, Manifest, Policy, Run, Source
+from backups.ports import Agenda, Catalog, Clock, Engine, Entropy, ObjectStore, Progress
 from backups.run.reader import fetch
 from backups.run.writer import ArtifactWriter
+from backups.schedule.due import MEMORY, Due, due
 
 CLOCK_DOUBT = timedelta(minutes=5)
 """A server whose clock is further from ours than this does not date its backup."""
@@ -44,8 +45,8 @@ class BackupPorts:
     """The customer's and the restore agent's."""
     level: int
     """Of zstd, 1 to 19."""
-    exclusive: Callable[[str], AbstractContextManager[None]]
-    """Holds a database for one run at a time; raises Busy."""
+    exclusive: Callable[[str], AbstractContextManager[int]]
+    """Holds a database for one run at a time and gives the lease's epoch; raises Busy."""
 
     def lock(self, until: datetime) -> datetime | None:
         """`until`, where the store has locks and it is not over."""
@@ -59,36 +60,71 @@ def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progre
     Whatever is raised, the run is recorded as failed and nothing is listed; after the
     manifest was prepared it stays so, and the next run settles it.
     """
-    with ports.exclusive(policy.database):
-        settle(ports, policy)
+    with ports.exclusive(policy.database) as epoch:
+        settle(ports, policy, epoch)
+        return _take(ports, policy, source, progress, epoch)
+
+
+def back_up_if_due(
+    ports: BackupPorts, agenda: Agenda, policy: Policy, source: Source, progress: Progress
+) -> Backup | Due:
+    """Take the local day's backup if it is still due now that the database is held.
+
+    Whoever asked may have known less than the catalog, or asked long ago.
+    """
+    with ports.exclusive(policy.database) as epoch:
+        settle(ports, policy, epoch)
+        now = ports.clock.now()
+        histories = agenda.histories(now - MEMORY, policy.database)
+        found = due(policy, histories.get(policy.database, History()), now)
+        if not found.start:
+            return found
+        return _take(ports, policy, source, progress, epoch, found.day)
+
+
+def _take(
+    ports: BackupPorts,
+    policy: Policy,
+    source: Source,
+    progress: Progress,
+    epoch: int,
+    slot: date | None = None,
+) -> Backup:
+    run = replace(_new_run(ports.clock, ports.entropy, policy), epoch=epoch, slot=slot)
+    ports.catalog.start_run(run)
+    try:
         _leave_readme(ports, policy.database)
-        started = ports.clock.now()
-        run = Run(
-            id=uuid7(started, ports.entropy.bytes(10)),
-            customer=policy.customer,
-            database=policy.database,
-            policy_version=policy.version,
-            state="running",
-            started_at=started,
-        )
-        ports.catalog.start_run(run)
-        try:
-            manifest = _write(ports, policy, source, run, progress)
-            envelope = sign(manifest, ports.signing_key)
-        except BaseException as error:
-            state, words = how_it_ended(error)
-            ports.catalog.end_run(run.id, state, ports.clock.now(), words)
-            raise
-        ports.catalog.prepare_run(run.id, envelope)
-        return _commit(ports, policy, run, envelope, manifest)
+        manifest = _write(ports, policy, source, run, progress)
+        envelope = sign(manifest, ports.signing_key)
+    except BaseException as error:
+        state, words = how_it_ended(error)
+        ports.catalog.end_run(run.id, state, ports.clock.now(), words)
+        raise
+    ports.catalog.prepare_run(run.id, envelope)
+    return _commit(ports, policy, run, envelope, manifest)
 
 
-def settle(ports: BackupPorts, policy: Policy) -> None:
-    """Bring runs that died to an end. Called with the database held, so none is alive.
+def _new_run(clock: Clock, entropy: Entropy, policy: Policy) -> Run:
+    started = clock.now()
+    return Run(
+        id=uuid7(started, entropy.bytes(10)),
+        customer=policy.customer,
+        database=policy.database,
+        policy_version=policy.version,
+        state="running",
+        started_at=started,
+    )
+
+
+def settle(ports: BackupPorts, policy: Policy, epoch: int) -> None:
+    """Bring runs that died to an end. Called with the database held, so none of an earlier
+    epoch is alive, or may do more than finish in vain.
 
     A prepared one is carried through: all that its manifest names is stored already.
     """
     for run in ports.catalog.unfinished_runs(policy.database):
+        if run.epoch is not None and run.epoch > epoch:
+            continue  # it is we who were fenced off meanwhile
         if run.envelope is None:
             ports.catalog.end_run(
                 run.id, "interrupted", ports.clock.now(), "the process ended during the run"
@@ -96,6 +132,29 @@ def settle(ports: BackupPorts, policy: Policy) -> None:
         else:
             manifest = verify(run.envelope, [ports.signing_key.public_key()])
             _commit(ports, policy, run, run.envelope, manifest)
+
+
+def record_failure(
+    catalog: Catalog,
+    clock: Clock,
+    entropy: Entropy,
+    policy: Policy,
+    since: datetime,
+    error: BaseException,
+) -> None:
+    """See to it that an attempt which began at `since` and failed is on record, also when it
+    failed before its run began or its process died during it."""
+    state, words = how_it_ended(error)
+    mine = [run for run in catalog.runs(policy.database, limit=5) if run.started_at >= since]
+    if any(run.state in ("failed", "interrupted") for run in mine):
+        return
+    left = [run.id for run in mine if run.state == "running"]
+    if not left:  # a prepared one is left as it is: it can still be carried through
+        run = _new_run(clock, entropy, policy)
+        catalog.start_run(run)
+        left = [run.id]
+    for run_id in left:
+        catalog.end_run(run_id, state, clock.now(), words)
 
 
 def _leave_readme(ports: BackupPorts, database: str) -> None:
@@ -210,6 +269,7 @@ def as_backup(manifest: Manifest, store_url: str, envelope_sha256: str) -> Backu
 
 def how_it_ended(error: BaseException) -> tuple[str, str]:
     """State and reason, as the catalog records a run or an operation that did not end well."""
-    state = "failed" if isinstance(error, Exception) else "interrupted"
+    stopped = isinstance(error, Cancelled) or not isinstance(error, Exception)
+    state = "interrupted" if stopped else "failed"
     # Only our own errors are known to hold no secret; of others the kind must do.
     return state, str(error) if isinstance(error, BackupsError) else type(error).__name__

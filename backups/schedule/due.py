@@ -25,6 +25,8 @@ FIRST_RETRY = timedelta(minutes=5)
 """ASSUMED: after a day's first failure; it doubles with each."""
 LONGEST_RETRY = timedelta(hours=1)
 """ASSUMED. Whatever failed is tried again: people mend things and tell nobody."""
+MEMORY = timedelta(hours=50)
+"""How far back a history must reach: a whole local day, wherever its policy has moved."""
 AFTER_MAINTENANCE = timedelta(hours=1)
 """What waited for maintenance to end is spread over this long."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.ports import Audit, Catalog, Clock, Ledger
+from backups.ports import Agenda, Audit, Catalog, Clock, Leases, Ledger
 from backups.settings import Home
 
 
@@ -24,6 +24,8 @@ class App:
     ledger: Ledger
     """Of the same database, as is the audit chain."""
     audit: Audit
+    leases: Leases
+    agenda: Agenda
     clock: Clock
     entropy: SystemEntropy
 
@@ -39,15 +41,27 @@ def init(path: str) -> Home:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[App]:
-    """The home at `path`. Raises ConfigError when there is none, CatalogError."""
+def opened(path: str | Path, clock: Clock | None = None) -> Iterator[App]:
+    """The home at `path`, by the machine's clock or another. Raises ConfigError when there
+    is none, CatalogError."""
+    from backups.catalog.agenda import SqlAgenda
     from backups.catalog.audit import SqlAudit
     from backups.catalog.journal import Journal
+    from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
     from backups.catalog.open import open_catalog
 
     home = Home.at(Path(path))
-    clock, entropy = SystemClock(), SystemEntropy()
+    clock, entropy = clock or SystemClock(), SystemEntropy()
     journal = Journal(f"{getpass.getuser()}@{socket.gethostname()}", clock, entropy)
     with closing(open_catalog(home.catalog, journal)) as catalog:
-        yield App(home, catalog, SqlLedger(catalog), SqlAudit(catalog), clock, entropy)
+        yield App(
+            home,
+            catalog,
+            SqlLedger(catalog),
+            SqlAudit(catalog),
+            SqlLeases(catalog),
+            SqlAgenda(catalog),
+            clock,
+            entropy,
+        )

@@ -25,8 +25,8 @@ def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
     from backups import keys
     from backups.engines.registry import open_engine
     from backups.format.age import Recipient
-    from backups.locks import exclusive
     from backups.run.backup import BackupPorts
+    from backups.wiring.holding import held
 
     with store_of(app, policy.customer, policy.stores[0], "writer") as store:
         yield BackupPorts(
@@ -41,7 +41,7 @@ def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
                 keys.load_restore_recipient(app.home),
             ),
             level=load_settings(app.home).zstd_level,
-            exclusive=partial(exclusive, app.home.locks),
+            exclusive=partial(held, app),
         )
 
 
@@ -80,19 +80,27 @@ def copy_ports(
 def copy_to(app: App, entry: Backup, target: Destination, progress: Progress) -> Copy:
     """Copy a backup into one more store, from the nearest one that gives it whole.
 
-    Raises what the nearest was refused for, or what the target answered.
+    Raises what the nearest was refused for, or what the target answered; Busy while the
+    database is pruned, NotFound when that took the backup away.
     """
+    from backups.locks import shared
+
+    with shared(app.home.locks, f"{entry.database}.copies", "pruning"):
+        entry = app.catalog.backup(entry.id)
+        first, *others = places(app, entry)
+        try:
+            return _copied(app, entry, first, target, progress)
+        except (IntegrityError, StoreError):
+            for place in others:
+                with suppress(IntegrityError, StoreError):
+                    return _copied(app, entry, place, target, progress)
+            raise
+
+
+def _copied(
+    app: App, entry: Backup, source: Copy, target: Destination, progress: Progress
+) -> Copy:
     from backups.run.copies import copy
 
-    first, *others = places(app, entry)
-    try:
-        with copy_ports(app, entry, first, target) as (manifest, ports):
-            return copy(ports, manifest, target.url, progress)
-    except (IntegrityError, StoreError):
-        for place in others:
-            with (
-                suppress(IntegrityError, StoreError),
-                copy_ports(app, entry, place, target) as (manifest, ports),
-            ):
-                return copy(ports, manifest, target.url, progress)
-        raise
+    with copy_ports(app, entry, source, target) as (manifest, ports):
+        return copy(ports, manifest, target.url, progress)

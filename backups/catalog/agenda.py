@@ -1,0 +1,53 @@
+"""What the schedule reads: adapter of `ports.Agenda`, beside the catalog on its engine."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from backups.catalog import tables
+from backups.catalog.sql import read
+from backups.catalog.store import SqlCatalog
+from backups.model import History
+
+
+class SqlAgenda:
+    """Adapter of `ports.Agenda`."""
+
+    def __init__(self, catalog: SqlCatalog) -> None:
+        """Uses the catalog's connections; closing that one closes this one."""
+        self._engine = catalog._engine
+
+    def revision(self) -> int:
+        """See the port."""
+        # Policies are only ever added.
+        with read(self._engine) as connection:
+            return connection.execute(
+                select(func.count()).select_from(tables.policies)
+            ).scalar_one()
+
+    def histories(self, since: datetime, database: str | None = None) -> dict[str, History]:
+        """See the port."""
+        backups, runs = tables.backups, tables.runs
+        # A deleted backup was taken all the same: its day is not done again.
+        taken = select(backups.c.database, backups.c.created_at).where(
+            backups.c.created_at >= since
+        )
+        failed = select(
+            runs.c.database, runs.c.state, runs.c.started_at, runs.c.ended_at
+        ).where(runs.c.started_at >= since, runs.c.state.in_(("failed", "interrupted")))
+        if database is not None:
+            taken = taken.where(backups.c.database == database)
+            failed = failed.where(runs.c.database == database)
+        found: dict[str, tuple[list[datetime], list[datetime]]] = defaultdict(lambda: ([], []))
+        with read(self._engine) as connection:
+            for name, created_at in connection.execute(taken):
+                found[name][0].append(created_at)
+            for name, state, started_at, ended_at in connection.execute(failed):
+                found[name][1].append(ended_at if state == "failed" else started_at)
+        return {
+            name: History(tuple(sorted(good)), tuple(sorted(bad)))
+            for name, (good, bad) in found.items()
+        }
