@@ -20,12 +20,11 @@ from pydantic import (
 )
 
 from backups.errors import ConfigError
+from backups.fleet.secrets import forms, is_reference
 from backups.format.age import Recipient
 from backups.ids import ID
 from backups.schedule.window import parse_hours
 from providers.urls import parse_store_url
-
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f\x7f]+")
 
 
 def _recipient(text: str) -> str:
@@ -63,8 +62,8 @@ def _source_url(url: str) -> str:
 
 
 def _reference(text: str) -> str:
-    if not _REFERENCE.fullmatch(text):
-        raise ValueError("must be a reference, env:NAME or file:/PATH, never the password")
+    if not is_reference(text):
+        raise ValueError(f"must be a reference, {forms()}, never the password")
     return text
 
 

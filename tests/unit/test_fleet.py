@@ -214,8 +214,8 @@ customers:
         "fleet.yaml:13: customers[0].databases[0].engine: must be 'postgresql'",
         "fleet.yaml:14: customers[0].databases[0].url: a password must not stand in the URL: "
         "give `password: file:PATH`",
-        "fleet.yaml:15: customers[0].databases[0].password: must be a reference, env:NAME or "
-        "file:/PATH, never the password",
+        "fleet.yaml:15: customers[0].databases[0].password: must be a reference, env:NAME, "
+        "file:/PATH or aws-sm:SECRET-ID[#JSON-KEY], never the password",
         "fleet.yaml:16: customers[0].databases[0].windw: there is no such key; "
         "did you mean 'window'?",
         "fleet.yaml:17: customers[0].databases[0].window: must be like "
@@ -447,11 +447,37 @@ def test_a_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert caught.value.hint == f"chmod 0600 {path}"
 
 
-@pytest.mark.parametrize("reference", ["hunter2", "env:", "file:", "vault:hunter2", ""])
+@pytest.mark.parametrize(
+    "reference", ["hunter2", "env:", "file:", "vault:hunter2", "", "aws-sm:", ":hunter2"]
+)
 def test_a_reference_that_is_none_is_not_repeated(reference: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve_password(reference)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "taken"),
+    [
+        ("env:ACME_PASSWORD", True),
+        ("env:1A", False),
+        ("file:/run/secrets/acme", True),
+        ("file:secrets/acme", False),
+        ("aws-sm:acme/main", True),
+        ("aws-sm:acme/main#password", True),
+        ("aws-sm:arn:aws:secretsmanager:eu-west-1:123456789012:secret:acme/main-AbC123", True),
+        ("aws-sm:acme main", False),
+        ("aws-sm:#password", False),
+        ("hunter2", False),
+    ],
+)
+def test_references_of_a_fleet_file(tmp_path: Path, reference: str, taken: bool) -> None:
+    text = dumped(database(password=reference))
+    if taken:
+        assert policies(load(tmp_path, text))[0].password_ref == reference
+    else:
+        (problem,) = problems(tmp_path, text)
+        assert "must be a reference" in problem
 
 
 def test_a_reference_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
