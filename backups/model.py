@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
+from backups.declared import Destination as Destination
+from backups.declared import Plan as Plan
+from backups.declared import Policy as Policy
+
 
 class Secret:
     """A text that must not be printed; `reveal()` is the only way to it."""
@@ -238,58 +242,6 @@ class RestoreOptions:
 
 
 # --- the fleet ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Commercial entitlement. Never says when."""
-
-    name: str
-    retention_days: int
-    rpo_hours: int = 26
-    """How old the newest backup may become. ASSUMED where the fleet file doesn't say."""
-    keep_weekly: int = 0
-    """How many ISO weeks (UTC) keep their newest backup beyond the window."""
-    keep_monthly: int = 0
-    keep_yearly: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One store of a policy, and as whom each of our roles reaches it."""
-
-    url: str
-    writer: str | None = None
-    """A principal in the customer's account: an AWS role's ARN, a Google service account's
-    address, a Microsoft Entra client id. None: the credentials at hand."""
-    restorer: str | None = None
-    pruner: str | None = None
-    key_ref: str | None = None
-    """`env:NAME` or `file:PATH` of a stored key, where there must be one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Immutable, versioned rule for one database; editing makes a new version."""
-
-    customer: str
-    database: str
-    version: int
-    plan: Plan
-    engine: str
-    source_url: str
-    password_ref: str | None
-    """`env:NAME` or `file:PATH`; never the value."""
-    stores: tuple[Destination, ...]
-    """Where backups are taken to, and after it where each is copied to."""
-    recipients: tuple[str, ...]
-    """The customer's own; the restore agent's is added when a run starts."""
-    window: str | None = None
-    """Local hours in which the day's backup starts: `01:00-05:00 Europe/Berlin`."""
-    maintenance: tuple[str, ...] = ()
-    """Hours in which none starts: `Sun 02:00-06:00 Europe/Berlin`."""
-    paused: bool = False
-    """No backup is taken by the schedule."""
 
 
 @dataclass(frozen=True, slots=True)
