@@ -1,4 +1,4 @@
-"""One run per database on this machine: an advisory lock that dies with its process."""
+"""Who may work on a database, on this machine: advisory locks that die with their process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,27 @@ from backups.errors import Busy
 
 
 @contextmanager
-def exclusive(folder: Path, database: str) -> Iterator[None]:
-    """Hold `database` until the block ends. Raises Busy when another process holds it."""
+def exclusive(folder: Path, database: str, by: str = "a run") -> Iterator[None]:
+    """Hold `database` until the block ends. Raises Busy when another process holds it; `by`
+    names what that one then does."""
+    with _held(folder, database, fcntl.LOCK_EX, by):
+        yield
+
+
+@contextmanager
+def shared(folder: Path, database: str, by: str) -> Iterator[None]:
+    """Keep those away who want it for themselves. Raises Busy when one has it."""
+    with _held(folder, database, fcntl.LOCK_SH, by):
+        yield
+
+
+@contextmanager
+def _held(folder: Path, database: str, kind: int, by: str) -> Iterator[None]:
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / f"{database}.lock").open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"a run of {database} is under way already") from None
+            name = database.partition(".")[0]
+            raise Busy(f"{by} of {name} is under way already") from None
         yield

@@ -24,6 +24,8 @@ COMMANDS = {
     "check": "Read every byte of a backup and authenticate it, without restoring.",
     "copy": "Copy a backup into the further stores that its policy names.",
     "scrub": "Compare customers' stores with the manifests in them; remove orphans.",
+    "prune": "Delete backups whose time is over, each for a reason.",
+    "hold": "Keep a backup whatever retention says: add, remove, list.",
     "restore": "Write a backup into a new database, compared with its fingerprint.",
     "recover": "Restore with a store, an identity and a verify key alone.",
     "audit": "Who did what, and proof that nobody rewrote it.",

@@ -18,7 +18,8 @@ def command() -> None:
 @as_json
 @pass_home_path
 def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
-    """List every backup whose signed manifest lies in a store. Adds, never removes."""
+    """List every backup whose signed manifest lies in a store, and every hold. Adds, never
+    removes."""
     from backups import wiring
     from backups.errors import ConfigError, IntegrityError
     from backups.keys import load_verify_keys
@@ -41,7 +42,9 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
         opened += [(url, wiring.bare_store(url)) for url in store if url not in known]
         for url, context in opened:
             with context as reader:
-                results.append((url, rebuild_from(app.catalog, reader, url, trusted)))
+                results.append(
+                    (url, rebuild_from(app.catalog, app.ledger, reader, url, trusted))
+                )
     if json_:
         print_json(
             [
@@ -49,6 +52,7 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
                     "store": url,
                     "found": result.found,
                     "added": result.added,
+                    "holds": result.holds,
                     "unreadable": [
                         {"key": entry.key, "reason": str(entry.error)}
                         for entry in result.unreadable
@@ -60,10 +64,11 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
     else:
         for url, result in results:
             click.echo(
-                f"{url}: {result.found} backups found, {result.added} added to the catalog"
+                f"{url}: {result.found} backups found, {result.added} added to the catalog, "
+                f"and {result.holds} holds"
             )
             for entry in result.unreadable:
                 click.echo(f"  not believed: {entry.key}: {entry.error}")
     unreadable = sum(len(result.unreadable) for _, result in results)
     if unreadable:
-        raise IntegrityError(f"{unreadable} manifests can't be believed; they are not listed")
+        raise IntegrityError(f"{unreadable} objects can't be believed; they are not listed")

@@ -28,8 +28,8 @@ DOWNGRADE_GRACE = timedelta(days=14)
 DELETION_GRACE = timedelta(days=3)
 """ASSUMED: between a backup's mark and its deletion."""
 
-FROZEN = frozenset({"unreadable", "clock", "stale", "no-plan"})
-"""Reasons that speak of the whole database: it lost its claim to be pruned, for now."""
+FROZEN = frozenset({"unreadable", "clock", "stale"})
+"""Reasons that speak of the whole database: nothing of it is deleted, until that is settled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from backups.wiring.giving import (
     restore_identities,
     restore_ports,
 )
+from backups.wiring.pruning import examine, hold_ports, prunable, prune
 from backups.wiring.scrubbing import scrub_ports
 from backups.wiring.stores import (
     bare_store,
@@ -36,7 +37,7 @@ from backups.wiring.stores import (
     places,
     store_of,
 )
-from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of
+from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of, unwhole
 
 __all__ = [
     "App",
@@ -51,8 +52,10 @@ __all__ = [
     "destination_at",
     "documents_for",
     "examination",
+    "examine",
     "from_nearest",
     "giving_back",
+    "hold_ports",
     "init",
     "lacking",
     "manifest_of",
@@ -60,6 +63,8 @@ __all__ = [
     "operation",
     "place_of",
     "places",
+    "prunable",
+    "prune",
     "publish_heads",
     "recoverable",
     "recoverable_backups",
@@ -71,4 +76,5 @@ __all__ = [
     "source_of",
     "store_of",
     "stores_of",
+    "unwhole",
 ]
