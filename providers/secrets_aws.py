@@ -98,7 +98,7 @@ def _translated(
         if code in _REFUSED:
             return ConfigError(f"{sentence}: {_REFUSED[code]}", hint=_HINT)
         return StoreUnavailable(f"{sentence}: {code}")
-    if isinstance(error, sdk.HTTPClientError | sdk.ConnectionError):  # no answer, or none that was whole
+    if isinstance(error, sdk.HTTPClientError | sdk.ConnectionError):  # none, or not whole
         return StoreUnavailable(f"{sentence}: AWS Secrets Manager gave no answer")
     return ConfigError(f"{sentence}: {error}", hint=_HINT)
 

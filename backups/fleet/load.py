@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from backups.errors import ConfigError
@@ -59,14 +58,8 @@ def policies(fleet: Fleet) -> list[Policy]:
 
 
 def _plan(name: str, rule: PlanRule) -> Plan:
-    plan = Plan(
-        name,
-        rule.retention_days,
-        keep_weekly=rule.keep_weekly,
-        keep_monthly=rule.keep_monthly,
-        keep_yearly=rule.keep_yearly,
-    )
-    return plan if rule.rpo_hours is None else replace(plan, rpo_hours=rule.rpo_hours)
+    given = rule.model_dump(exclude_none=True)  # what is not said has the plan's own default
+    return Plan(name, **given)
 
 
 def _destination(store: Store) -> Destination:

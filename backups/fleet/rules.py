@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -81,6 +82,16 @@ def _hours(text: str) -> str:
     return text
 
 
+def _day(text: str) -> str:
+    try:
+        valid = date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("must be a day in quotes: '2026-12-31'")
+    return text
+
+
 _PRINCIPALS = {
     "s3": (
         re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}"),
@@ -104,8 +115,7 @@ class _Rule(BaseModel):
 
 
 class PlanRule(_Rule):
-    """What a customer pays for. What a restore test, an RTO and approvals ask has no effect in
-    this release."""
+    """What a customer pays for."""
 
     retention_days: int = Field(ge=1, le=36500)
     keep_weekly: int = Field(default=0, ge=0, le=5300)
@@ -175,6 +185,8 @@ class Database(_Rule):
     """Hours in which none starts, on every day or on some: `Mon-Fri 08:00-18:00 UTC`."""
     paused: bool = False
     """The schedule leaves it alone until this is taken away; `backups run` does not."""
+    retired: bool = False
+    """It is no more: no new backups, and the last good one goes when its window ends."""
     assertions: list[Assertion] = []
 
 
@@ -183,11 +195,27 @@ class Customer(_Rule):
 
     id: Id
     plan: str
+    state: Literal["active", "paused", "leaving", "erased"] | None = None
+    """What is done for them: see the README. Not said: active, unless they left."""
+    until: Annotated[str, AfterValidator(_day)] | None = None
+    """A reminder of when the state is to be looked at again; ends nothing by itself."""
+    reason: str = Field(default="", max_length=500)
     stores: list[Store] = Field(min_length=1)
     recipients: list[Annotated[str, AfterValidator(_recipient)]] = Field(
         min_length=1, max_length=20
     )
     databases: list[Database] = []
+
+    @model_validator(mode="after")
+    def _of_a_state(self) -> Self:
+        if self.state in (None, "active") and (self.until or self.reason):
+            raise ValueError("until and reason belong to a state: give `state: paused`")
+        return self
+
+    @property
+    def until_date(self) -> date | None:
+        """The day itself."""
+        return None if self.until is None else date.fromisoformat(self.until)
 
 
 class Fleet(_Rule):

@@ -80,7 +80,7 @@ def test_the_example_becomes_policies(tmp_path: Path) -> None:
             customer="acme",
             database="acme-main",
             version=0,
-            plan=Plan("max", 91),
+            plan=Plan("max", 91, restore_test="monthly", rto_minutes=60, second_approver=True),
             engine="postgresql",
             source_url="postgresql://backup@db.acme.internal/main",
             password_ref="file:/run/secrets/acme-main",
