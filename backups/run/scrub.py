@@ -38,7 +38,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, islice
-from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -52,16 +51,15 @@ from backups.errors import (
 )
 from backups.format.age import Identity
 from backups.format.manifest import manifest_key, parse_manifest_key, verify
-from backups.format.segment import open_segment
 from backups.ids import uuid7
 from backups.model import Backup, Manifest, ObjectInfo, Run, Scrub, Segment
 from backups.ports import Catalog, Clock, Entropy, ObjectStore, Progress
+from backups.run.confirming import compare, read_one, twice
 from backups.run.orphans import lock_of, remove
-from backups.run.reader import fetch_segment, read_manifest
+from backups.run.reader import read_manifest
 from backups.run.scrubbing import (
     Drawable,
     Tally,
-    differences,
     drawable,
     folder_of,
     is_foreign,
@@ -69,8 +67,6 @@ from backups.run.scrubbing import (
     segments_of,
     unnamed,
 )
-
-T = TypeVar("T")
 
 BROKEN = frozenset({"missing", "altered", "unreadable"})
 """Kinds of findings that break a promise."""
@@ -205,7 +201,7 @@ def _compare(
             look.named.update(
                 (s.key, s) for s in segments_of(manifest) if not s.key.startswith(folder)
             )
-            wrong = _report(store, folder, there, own, look)
+            wrong = compare(store, folder, there, own, look.tally)
             candidates = drawable(manifest, wrong, look.seed)
             if options.sample is None:
                 _read(ports, store, candidates, look, progress)
@@ -216,7 +212,7 @@ def _compare(
             info for info in unnamed(there.values(), manifest) if info.modified <= oldest
         )
     for folder, keys in groupby(sorted(look.named), folder_of):
-        _report(store, folder, {}, [look.named[key] for key in keys], look)
+        compare(store, folder, {}, [look.named[key] for key in keys], look.tally)
 
 
 def _rank(drawn: Drawable) -> bytes:
@@ -227,7 +223,7 @@ def _believed(
     ports: ScrubPorts, store: ObjectStore, key: str, place: tuple[str, str], look: _Look
 ) -> Manifest | None:
     try:
-        found = _twice(partial(read_manifest, store, *place, ports.verify_keys))
+        found = twice(partial(read_manifest, store, *place, ports.verify_keys))
         if found.manifest.customer != ports.customer:
             raise Damaged(f"object {key} is the manifest of another customer's backup")
     except ObjectMissing:  # deleted since it was listed
@@ -239,39 +235,6 @@ def _believed(
         look.found[key] = found.sha256
         return found.manifest
     return None
-
-
-def _report(
-    store: ObjectStore,
-    folder: str,
-    there: Mapping[str, ObjectInfo],
-    segments: Sequence[Segment],
-    look: _Look,
-) -> set[str]:
-    """Findings about the segments in one folder; the keys of those that are wrong."""
-    wrong: set[str] = set()
-    doubted = [each.segment for each in differences(there, segments)]
-    if not doubted:
-        return wrong
-    # A second look: the first pages of a listing may be older than the manifest.
-    there = {info.key: info for info in store.list(folder)}
-    for each in differences(there, doubted):
-        key, words = each.segment.key, each.words
-        wrong.add(key)
-        if each.segment.version_id and look.tally.names(each.kind, key):
-            words += _its_version(store, each.segment)
-        look.tally.add(each.kind, key, words)
-    return wrong
-
-
-def _its_version(store: ObjectStore, segment: Segment) -> str:
-    """In a store with versions, deleting or overwriting by name only hides."""
-    try:
-        info = store.stat(segment.key, version_id=segment.version_id)
-    except ObjectMissing:
-        return "; the version that its manifest names is gone"
-    same = info.size == segment.stored_bytes
-    return "; the version that its manifest names is still there, beneath" if same else ""
 
 
 def _report_uploads(ports: ScrubPorts, options: ScrubOptions, look: _Look) -> None:
@@ -315,9 +278,6 @@ def _compare_catalog(ports: ScrubPorts, known: _Known, look: _Look) -> None:
             look.tally.add("unlisted", key, words)
 
 
-# --- samples --------------------------------------------------------------------------
-
-
 def _read(
     ports: ScrubPorts,
     store: ObjectStore,
@@ -326,35 +286,8 @@ def _read(
     progress: Progress,
 ) -> None:
     for drawn in sample:
-        key = drawn.segment.key
-        try:
-            data = _twice(partial(fetch_segment, store, drawn.segment))
-        except ObjectMissing as error:
-            look.tally.add("missing", key, str(error))
-        except Damaged as error:
-            look.tally.add("altered", key, str(error))
-        else:
-            look.read_bytes += len(data)
-            progress(f"reading a sample of {ports.store_url}", look.read_bytes, None)
-            try:
-                _open(ports.identities, drawn, data)
-            except IntegrityError as error:
-                look.tally.add("unreadable", key, str(error))
-
-
-def _twice(read: Callable[[], T]) -> T:
-    """What is wrong is read again: it may have changed on its way only."""
-    try:
-        return read()
-    except IntegrityError:
-        return read()
-
-
-def _open(identities: Sequence[Identity], drawn: Drawable, data: bytes) -> None:
-    """Raises IntegrityError unless it opens and belongs where it lies, to its last byte."""
-    if identities:
-        for _ in open_segment(data, identities, drawn.context, drawn.segment.plain_bytes):
-            pass
+        look.read_bytes += read_one(store, ports.identities, drawn, look.tally)
+        progress(f"reading a sample of {ports.store_url}", look.read_bytes, None)
 
 
 # --- orphans --------------------------------------------------------------------------
