@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from backups.declared import Standing
 from backups.keeping import Chronicle, Deletion, Hold, Record, Release
 from backups.model import (
     Backup,
@@ -211,8 +212,11 @@ class Catalog(Protocol):
 
     Raises CatalogError; NotFound where one thing is asked for and is not there."""
 
-    def save_policy(self, policy: Policy) -> Policy:
-        """Make it the database's newest version if it differs; returns what is in force."""
+    def save_policies(
+        self, policies: Iterable[Policy], standings: Iterable[Standing] = ()
+    ) -> list[Policy]:
+        """All or nothing: make each its database's newest version if it differs, and record
+        how things stand; returns what is in force, in that order."""
 
     def same_rule(self, known: Policy | None, policy: Policy) -> bool:
         """Whether saving `policy` over `known` would change nothing."""
@@ -246,7 +250,8 @@ class Catalog(Protocol):
         False when that was known already."""
 
     def add_copy(self, copy: Copy) -> bool:
-        """List a copy of a listed backup; False when it was listed already."""
+        """List a copy of a listed backup, or what it was healed to; False when that is what
+        was listed already."""
 
     def copies(self, backup_id: str) -> list[Copy]:
         """Those beside the first one, in the order of their stores' URLs."""
@@ -277,6 +282,27 @@ class Catalog(Protocol):
         """Newest first."""
 
     def close(self) -> None: ...
+
+
+class Standings(Protocol):
+    """How things stand with customers and databases. Raises CatalogError."""
+
+    def standings(self, customer: str | None = None) -> list[Standing]:
+        """Of those that ever had one, by customer and database."""
+
+
+class Reconciliation(Protocol):
+    """Whether the catalog knows what lies in the stores: after it was made anew or brought
+    back, nothing may be deleted from a store that was not read since. Raises CatalogError."""
+
+    def doubt(self, at: datetime, why: str) -> None:
+        """From now on nothing is known of any store, until it was read."""
+
+    def saw_whole(self, store_url: str, at: datetime) -> None:
+        """All that lies in a store was listed, and all of it was believed."""
+
+    def unread(self, store_urls: Iterable[str]) -> list[str]:
+        """Those not seen whole since the catalog was last doubted; none: reconciled."""
 
 
 class Audit(Protocol):

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from backups.catalog import tables
 from backups.catalog.sql import fields_of, model_of, shallow
@@ -91,6 +91,25 @@ def list_copy(connection: Connection, copy: Copy) -> bool:
     elif known != copy.manifest_sha256:
         raise CatalogError(f"another manifest of backup {copy.backup} is listed there")
     return known is None
+
+
+def place_copy(connection: Connection, backup: Backup, copy: Copy) -> bool:
+    """Say what lies in one of a backup's stores now; False when that was known."""
+    first = copy.store_url == backup.store_url
+    table = tables.backups if first else tables.copies
+    where = (
+        table.c.id == backup.id
+        if first
+        else (table.c.backup == backup.id) & (table.c.store_url == copy.store_url)
+    )
+    known = connection.execute(select(table.c.manifest_sha256).where(where)).scalar()
+    if known is None:
+        return list_copy(connection, copy)
+    if known == copy.manifest_sha256:
+        return False
+    values = {"manifest_sha256": copy.manifest_sha256}
+    connection.execute(update(table).where(where).values(values))
+    return True
 
 
 def refuse_fenced(connection: Connection, run: Run) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from backups.declared import Standing
 from backups.errors import Busy, CatalogError, NotFound
 from backups.keeping import Deletion, Hold, Record
 from backups.model import Backup, Copy, Operation, Run, Scrub
@@ -107,7 +108,7 @@ def fields_of(record: Run | Backup | Operation) -> dict[str, Any]:
 
 
 def shallow(
-    record: Run | Backup | Operation | Copy | Scrub | Hold | Deletion | Record,
+    record: Run | Backup | Operation | Copy | Scrub | Hold | Deletion | Record | Standing,
 ) -> dict[str, Any]:
     """Fields by name; values are not looked into."""
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

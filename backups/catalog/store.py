@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -19,8 +20,8 @@ from backups.catalog.rows import (
     POLICY,
     claim,
     list_backup,
-    list_copy,
     newest_policy,
+    place_copy,
     refuse_fenced,
     rule_of,
 )
@@ -35,6 +36,7 @@ from backups.catalog.sql import (
     storable,
     write,
 )
+from backups.declared import Standing
 from backups.errors import CatalogError, NotFound
 from backups.model import Backup, Copy, Operation, Policy, Run, Scrub
 
@@ -59,28 +61,60 @@ class SqlCatalog:
 
     # --- policies
 
-    def save_policy(self, policy: Policy) -> Policy:
-        """Make it the database's newest version if it differs; returns what is in force.
+    def save_policies(
+        self, policies: Iterable[Policy], standings: Iterable[Standing] = ()
+    ) -> list[Policy]:
+        """All or nothing: make each its database's newest version if it differs, and record
+        how things stand; returns what is in force, in that order.
 
-        The version that `policy` carries is ignored. Raises CatalogError when the
-        database is another customer's.
+        The versions that they carry are ignored. Raises CatalogError when a database is
+        another customer's.
         """
         with write(self._engine) as connection:
-            claim(connection, policy.database, policy.customer)
-            newest = newest_policy(connection, policy.database)
-            if newest is not None and self.same_rule(newest, policy):
-                return newest
-            saved = dataclasses.replace(policy, version=newest.version + 1 if newest else 1)
-            connection.execute(
-                insert(tables.policies).values(
-                    database=saved.database,
-                    version=saved.version,
-                    customer=saved.customer,
-                    rule=POLICY.dump_python(saved, mode="json"),
-                )
-            )
-            self._note(connection, "policy.saved", saved, saved.database, version=saved.version)
+            saved = [self._save_policy(connection, policy) for policy in policies]
+            for standing in standings:
+                self._save_standing(connection, standing)
             return saved
+
+    def save_policy(self, policy: Policy) -> Policy:
+        """One alone."""
+        return self.save_policies([policy])[0]
+
+    def _save_policy(self, connection: Connection, policy: Policy) -> Policy:
+        claim(connection, policy.database, policy.customer)
+        newest = newest_policy(connection, policy.database)
+        if newest is not None and self.same_rule(newest, policy):
+            return newest
+        saved = dataclasses.replace(policy, version=newest.version + 1 if newest else 1)
+        connection.execute(
+            insert(tables.policies).values(
+                database=saved.database,
+                version=saved.version,
+                customer=saved.customer,
+                rule=POLICY.dump_python(saved, mode="json"),
+            )
+        )
+        self._note(connection, "policy.saved", saved, saved.database, version=saved.version)
+        return saved
+
+    def _save_standing(self, connection: Connection, standing: Standing) -> None:
+        table = tables.standings
+        whose = (table.c.customer == standing.customer) & (
+            table.c.database == standing.database
+        )
+        row = connection.execute(select(table).where(whose).with_for_update()).one_or_none()
+        if row is not None and Standing(**row._mapping) == standing:
+            return
+        values = shallow(standing)
+        if row is None:
+            connection.execute(insert(table).values(**values))
+        else:
+            connection.execute(update(table).where(whose).values(**values))
+        self._note(
+            connection, "state.changed", standing, standing.database or standing.customer,
+            state=standing.state, since=standing.since, until=standing.until,
+            reason=standing.reason,
+        )  # fmt: skip
 
     def same_rule(self, known: Policy | None, policy: Policy) -> bool:
         """Whether saving `policy` over `known` would change nothing."""
@@ -232,14 +266,12 @@ class SqlCatalog:
         return self._newest(tables.backups, Backup, "created_at", database, None, listed)
 
     def add_copy(self, copy: Copy) -> bool:
-        """List a copy of a listed backup; False when it was listed already.
-
-        Raises CatalogError when another manifest is listed for it there.
-        """
+        """List a copy of a listed backup, or what it was healed to; False when that is what
+        was listed already. Raises NotFound."""
         with write(self._engine) as connection:
-            added = list_copy(connection, copy)
+            backup = one(connection, tables.backups, Backup, copy.backup)
+            added = place_copy(connection, backup, copy)
             if added:
-                backup = one(connection, tables.backups, Backup, copy.backup)
                 self._note(
                     connection, "copy.committed", backup, copy.backup, store=copy.store_url,
                     manifest_sha256=copy.manifest_sha256,
@@ -333,7 +365,7 @@ class SqlCatalog:
         self,
         connection: Connection,
         action: str,
-        whose: Policy | Run | Backup | Scrub | Operation,
+        whose: Policy | Standing | Run | Backup | Scrub | Operation,
         subject: str,
         **details: object,
     ) -> None:

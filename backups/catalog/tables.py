@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -272,4 +272,33 @@ leases = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("holder", Text, nullable=False),
     Column("ends_at", Instant),
+)
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("customer", Id, primary_key=True),
+    Column("database", Id, primary_key=True),  # empty: the customer as a whole
+    Column("state", String(16), nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("until", Date),
+    Column("reason", Text, nullable=False),
+    CheckConstraint(
+        "state IN ('active', 'paused', 'leaving', 'left', 'erased', 'retired')", name="state"
+    ),
+    CheckConstraint("state = 'active' OR (state = 'retired') = (database <> '')", name="whose"),
+)
+
+doubts = Table(
+    "doubts",
+    metadata,
+    Column("since", Instant, nullable=False),
+    Column("why", Text, nullable=False),
+)
+
+readings = Table(
+    "readings",
+    metadata,
+    Column("store_url", Text, primary_key=True),
+    Column("read_at", Instant, nullable=False),
 )

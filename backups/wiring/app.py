@@ -11,7 +11,17 @@ from pathlib import Path
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.ports import Agenda, Audit, Catalog, Clock, Leases, Ledger
+from backups.errors import CatalogError
+from backups.ports import (
+    Agenda,
+    Audit,
+    Catalog,
+    Clock,
+    Leases,
+    Ledger,
+    Reconciliation,
+    Standings,
+)
 from backups.settings import Home
 
 
@@ -26,6 +36,8 @@ class App:
     audit: Audit
     leases: Leases
     agenda: Agenda
+    standings: Standings
+    reconciliation: Reconciliation
     clock: Clock
     entropy: SystemEntropy
 
@@ -41,27 +53,50 @@ def init(path: str) -> Home:
 
 
 @contextmanager
-def opened(path: str | Path, clock: Clock | None = None) -> Iterator[App]:
-    """The home at `path`, by the machine's clock or another. Raises ConfigError when there
-    is none, CatalogError."""
+def opened(
+    path: str | Path, clock: Clock | None = None, *, anew: bool = False
+) -> Iterator[App]:
+    """The home at `path`, by the machine's clock or another.
+
+    A catalog that was lost is made again only when asked to, `anew`, and is then in doubt.
+    Raises ConfigError when there is no home, CatalogError.
+    """
     from backups.catalog.agenda import SqlAgenda
     from backups.catalog.audit import SqlAudit
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
     from backups.catalog.open import open_catalog
+    from backups.catalog.standing import SqlReconciliation, SqlStandings
 
     home = Home.at(Path(path))
+    lost = is_lost(home)
+    if lost and not anew:
+        raise CatalogError(
+            f"the catalog of {home.path} is gone: {home.catalog.name} is missing or empty",
+            hint="Bring it back with `backups catalog restore --store URL`, or make it anew "
+            "from the stores with `backups catalog rebuild`.",
+        )
     clock, entropy = clock or SystemClock(), SystemEntropy()
     journal = Journal(f"{getpass.getuser()}@{socket.gethostname()}", clock, entropy)
     with closing(open_catalog(home.catalog, journal)) as catalog:
+        reconciliation = SqlReconciliation(catalog)
+        if lost:
+            reconciliation.doubt(clock.now(), "it was lost, and made anew")
         yield App(
-            home,
-            catalog,
-            SqlLedger(catalog),
-            SqlAudit(catalog),
-            SqlLeases(catalog),
-            SqlAgenda(catalog),
-            clock,
-            entropy,
+            home=home,
+            catalog=catalog,
+            ledger=SqlLedger(catalog),
+            audit=SqlAudit(catalog),
+            leases=SqlLeases(catalog),
+            agenda=SqlAgenda(catalog),
+            standings=SqlStandings(catalog),
+            reconciliation=reconciliation,
+            clock=clock,
+            entropy=entropy,
         )
+
+
+def is_lost(home: Home) -> bool:
+    """Whether the home's catalog is not there; an empty file is none."""
+    return not home.catalog.is_file() or not home.catalog.stat().st_size
