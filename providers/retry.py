@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from typing import TypeVar
 
 from backups.errors import ObjectExists, ObjectMissing, StoreDenied, StoreError
@@ -196,7 +197,10 @@ class _ResumingBody:
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:  # in pieces, so that a cut costs one piece and not all
-            return b"".join(iter(lambda: self.read(_PIECE), b""))
+            whole = BytesIO()  # gives its bytes away; joining pieces would hold them twice
+            while piece := self.read(_PIECE):
+                whole.write(piece)
+            return whole.getvalue()
         streak = self._new_streak()
         while True:
             try:
