@@ -447,7 +447,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("scheme", ["s3", "gs"])
+@every_cloud
 def test_certificates_are_checked_by_name(
     scheme: str,
     certificate: Path,
