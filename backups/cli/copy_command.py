@@ -15,7 +15,7 @@ from backups.cli.output import as_json, complete, print_json, progress
 @pass_home_path
 def command(home: str, backup: str, all_: bool, json_: bool) -> None:
     """Copy BACKUP (an id, or a database's newest) into the stores that its policy names and
-    that lack it.
+    that lack it, and heal it where something of it is missing.
 
     Segments travel encrypted as they are, each checked on its way. Stopped, it may be called
     again: what arrived is taken over.
@@ -31,7 +31,8 @@ def command(home: str, backup: str, all_: bool, json_: bool) -> None:
         for entry in entries:
             if entry.expires_at <= now:
                 continue
-            for store in wiring.lacking(app, policy, entry):
+            wanting = wiring.lacking(app, policy, entry) + wiring.unwhole(app, policy, entry)
+            for store in wanting:
                 with progress(quiet=json_) as show:
                     made.append(wiring.copy_to(app, entry, store, show))
     if json_:
@@ -40,4 +41,4 @@ def command(home: str, backup: str, all_: bool, json_: bool) -> None:
     for copy in made:
         click.echo(f"backup {copy.backup} is copied to {copy.store_url}")
     if not made:
-        click.echo("nothing to copy: every store that the policy names holds it")
+        click.echo("nothing to copy: every store that the policy names holds all of it")

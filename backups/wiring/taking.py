@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backups.errors import IntegrityError, StoreError
+from backups.errors import IntegrityError, ObjectMissing, StoreError
 from backups.model import Backup, Copy, Destination, Manifest, Policy, Source
 from backups.ports import Progress
 from backups.settings import load_settings
 from backups.wiring.app import App
-from backups.wiring.stores import manifest_of, place_of, places, store_of
+from backups.wiring.stores import destination_at, manifest_of, place_of, places, store_of
 
 if TYPE_CHECKING:
     from backups.run.backup import BackupPorts
@@ -77,17 +78,42 @@ def copy_ports(
         )
 
 
-def copy_to(app: App, entry: Backup, target: Destination, progress: Progress) -> Copy:
-    """Copy a backup into one more store, from the nearest one that gives it whole.
+def unwhole(app: App, policy: Policy, entry: Backup) -> tuple[Destination, ...]:
+    """The stores whose listed copy is not whole any more: something of it is missing, or not
+    what was listed. Raises StoreError's kinds when a store can't be looked at."""
+    from backups.run.reader import require_whole
 
-    Raises what the nearest was refused for, or what the target answered; Busy while the
-    database is pruned, NotFound when that took the backup away.
+    found = []
+    for place in places(app, entry):
+        destination = destination_at(app, entry.database, place.store_url)
+        if destination not in policy.stores:
+            continue
+        with place_of(app, entry, place) as store:
+            try:
+                require_whole(store, manifest_of(app, store, entry, place))
+            except (IntegrityError, ObjectMissing):
+                found.append(replace(destination, url=place.store_url))
+    return tuple(found)
+
+
+def copy_to(app: App, entry: Backup, target: Destination, progress: Progress) -> Copy:
+    """Copy a backup into one more store, or heal it there, from the nearest other one that
+    gives it whole.
+
+    Raises ObjectMissing when no other store holds it, what the nearest was refused for, or
+    what the target answered; Busy while the database is pruned, NotFound when that took the
+    backup away.
     """
     from backups.locks import shared
 
     with shared(app.home.locks, f"{entry.database}.copies", "pruning"):
         entry = app.catalog.backup(entry.id)
-        first, *others = places(app, entry)
+        sources = [place for place in places(app, entry) if place.store_url != target.url]
+        if not sources:
+            raise ObjectMissing(
+                f"no other store holds backup {entry.id}: there is nothing to copy it from"
+            )
+        first, *others = sources
         try:
             return _copied(app, entry, first, target, progress)
         except (IntegrityError, StoreError):

@@ -117,6 +117,47 @@ def test_a_store_out_of_reach_leaves_the_backup_and_is_healed_later(
     house.must("check", "shop")
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_missing_from_a_store_is_healed_from_the_other(
+    which: int,
+    house: House,
+    both: dict[str, Any],
+    s3_client: Any,
+    bucket: str,
+    folder: Path,
+    copy_url: str,
+) -> None:
+    if which:
+        for path in sorted((folder / "v1").rglob("*"))[::3]:
+            if path.is_file():
+                path.unlink()
+    else:
+        s3_client.put_bucket_versioning(
+            Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        for entry in s3_client.list_objects_v2(Bucket=bucket)["Contents"]:
+            s3_client.delete_object(Bucket=bucket, Key=entry["Key"])
+    assert house.call("check", "shop").code == 24
+    (healed,) = house.must("copy", "shop", "--json").json
+    assert healed["store"] == both["stores"][which]
+    house.must("check", "shop")
+    assert house.must("list", "--json").json[0]["stores"] == 2
+    assert house.must("copy", "shop", "--json").json == []
+    assert "is of no use" not in house.must("restore", "shop", "--to", copy_url).err
+
+
+def test_nothing_heals_the_only_copy(
+    house: House, s3_store: str, shop: str, s3_client: Any, bucket: str
+) -> None:
+    house.declare(s3_store, shop=shop)
+    house.must("run", "shop")
+    for entry in s3_client.list_objects_v2(Bucket=bucket)["Contents"]:
+        s3_client.delete_object(Bucket=bucket, Key=entry["Key"])
+    said = house.call("copy", "shop")
+    assert said.code == 24
+    assert "no other store" in said.err
+
+
 def test_a_store_declared_later_gets_every_kept_backup(
     house: House, s3_store: str, folder: Path, shop: str
 ) -> None:

@@ -398,11 +398,23 @@ def test_a_copy_is_listed_beside_its_backup(path: Path) -> None:
     ]
     assert catalog.backups() == [backup()]
     with pytest.raises(CatalogError, match="another manifest"):
-        catalog.add_copy(Copy("run-1", "s3://same", "00" * 32))
-    with pytest.raises(CatalogError):
+        catalog.add_backup(replace(backup(), store_url="s3://same", manifest_sha256="00" * 32))
+    with pytest.raises(NotFound):
         catalog.add_copy(Copy("nothing", "s3://same", "00" * 32))
     with pytest.raises(CatalogError, match="another backup"):
         catalog.add_backup(replace(backup(), store_url="s3://new", plain_bytes=1))
+    catalog.close()
+
+
+def test_a_healed_store_holds_another_manifest_from_then_on(path: Path) -> None:
+    catalog = open_catalog(path)
+    catalog.add_backup(backup())
+    catalog.add_copy(Copy("run-1", "s3://same", "cd" * 32))
+    for url in (backup().store_url, "s3://same"):
+        assert catalog.add_copy(Copy("run-1", url, "99" * 32))
+        assert not catalog.add_copy(Copy("run-1", url, "99" * 32))
+    assert catalog.copies("run-1") == [Copy("run-1", "s3://same", "99" * 32)]
+    assert catalog.backup("run-1").manifest_sha256 == "99" * 32
     catalog.close()
 
 
