@@ -93,6 +93,18 @@ class Settings(BaseModel):
     clock_doubt_days: int = Field(default=7, ge=1)
     """Days without any record after which the clock, or we, were away: nothing is deleted
     until as many have passed again. ASSUMED."""
+    workers: int = Field(default=2, ge=1, le=256)
+    """Backups that `serve` takes at once on this machine."""
+    workers_per_source: int = Field(default=1, ge=1)
+    """Of them, from one database server."""
+    workers_per_bucket: int = Field(default=4, ge=1)
+    """Of them, into one bucket."""
+    stall_minutes: int = Field(default=15, ge=1)
+    """Without any progress for so long, a backup is ended and tried again. ASSUMED."""
+    run_hours: int = Field(default=6, ge=1)
+    """A backup that takes longer is ended and tried again. ASSUMED."""
+    drain_minutes: int = Field(default=30, ge=0)
+    """How long `serve`, told to stop, lets running backups go on. ASSUMED."""
     hosted: bool = False
     """Customers name endpoints themselves: none may lead to a private address."""
     hosted_allow: list[IPvAnyNetwork] = []

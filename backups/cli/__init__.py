@@ -19,6 +19,8 @@ COMMANDS = {
     "key": "The keys that backups are encrypted to: prove that they open.",
     "status": "The fleet at a glance.",
     "run": "Back up a database now.",
+    "serve": "Take every database's backup each day, by itself.",
+    "due": "What is due, and when each database's next backup starts.",
     "list": "Backups, newest first.",
     "show": "A backup in words: what is in it, and how stock tools recover it.",
     "check": "Read every byte of a backup and authenticate it, without restoring.",

@@ -105,9 +105,10 @@ class Plan:
         *,
         taken: datetime | None = None,
         failed: datetime | None = None,
+        again: datetime | None = None,
     ) -> None:
-        """An attempt is over: with a backup, as a failure, or neither: somebody else holds it
-        or was quicker."""
+        """An attempt is over: with a backup, as a failure, or neither, since somebody else
+        holds it or was quicker: then it is asked about `again`, or soon."""
         self._running.pop(database, None)
         history = self._histories.get(database, _NOTHING)
         if taken:
@@ -118,7 +119,14 @@ class Plan:
         if taken or failed:
             self._ask(database, now)
         elif database in self._rules:
-            self._ask_at(database, now + SOON)
+            self._ask_at(database, max(again or now, now + SOON))
+
+    def ask_all(self, now: datetime) -> None:
+        """Forget what was planned, and plan anew."""
+        self._next.clear()
+        self._asked.clear()
+        for database in self._rules:
+            self._ask(database, now)
 
     def next(self) -> datetime | None:
         """When something may become due; None when nothing is planned."""

@@ -10,10 +10,10 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
-from backups.errors import BackupsError, Busy
+from backups.errors import BackupsError
 from backups.ids import lease_name
 from backups.locks import exclusive
 from backups.wiring.app import App
@@ -71,9 +71,5 @@ def _acquire(app: App, name: str) -> int:
 def _keep(app: App, name: str, epoch: int, over: threading.Event) -> None:
     """Renew until the run is over; a lease that was lost is not taken back."""
     while not over.wait(LEASE.total_seconds() / 4):
-        try:
+        with suppress(BackupsError):  # out of reach for now, or lost: then in vain for ever
             app.leases.renew(name, epoch, app.clock.now(), LEASE)
-        except Busy:
-            return
-        except BackupsError:  # the catalog is out of reach for now
-            continue

@@ -1,0 +1,45 @@
+"""`backups serve`."""
+
+from __future__ import annotations
+
+import click
+
+from backups.cli.home import pass_home_path
+from backups.cli.output import as_json, print_json
+
+
+@click.command(epilog="Example: backups serve")
+@click.option("--once", is_flag=True, help="Take what is due now, then end; for cron.")
+@as_json
+@pass_home_path
+def command(home: str, once: bool, json_: bool) -> None:
+    """Take every declared database's backup each day, in its window, until told to stop.
+
+    SIGTERM or Ctrl-C: nothing new starts and what runs comes to its end; a second one ends it.
+    A second instance waits until the first is gone. --json is for --once.
+    """
+    from backups import wiring
+    from backups.errors import BackupsError, UsageError
+    from backups.wiring.serving import serving
+
+    if json_ and not once:
+        raise UsageError("--json is for --once", hint="`backups due --json` says what comes.")
+    with wiring.opened(home) as app:
+
+        def say(words: str) -> None:
+            click.echo(f"{app.clock.now():%Y-%m-%dT%H:%M:%SZ} {words}", err=json_)
+
+        with serving(app, say) as ports:
+            from backups.schedule.serve import serve, serve_once, stop_signals
+
+            with stop_signals() as stop:
+                if not once:
+                    serve(ports, stop)
+                    return
+                taken, failed = serve_once(ports, stop)
+    if json_:
+        print_json({"taken": taken, "failed": failed})
+    if failed:
+        raise BackupsError(
+            f"{failed} of {taken + failed} backups failed", hint="`backups status` says why."
+        )
