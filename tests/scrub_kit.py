@@ -13,13 +13,14 @@ from backups.entropy import SystemEntropy
 from backups.format.manifest import manifest_key, segment_key, sign
 from backups.format.segment import SegmentBuilder
 from backups.ids import uuid7
+from backups.keeping import Deletion
 from backups.model import Artifact, Context, Destination, Manifest, Plan, Policy, Run, Segment
 from backups.run.backup import as_backup
 from backups.run.scrub import ScrubOptions, scrub
 from providers.memory import MemoryStore, shared
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-SIGNED = ("kept", "unlisted", "stranger")
+SIGNED = ("kept", "unlisted", "stranger", "deleted")
 UNBELIEVED = ("gone", "forged", "stranger")
 STATES = [*SIGNED, "gone", "forged", "dead", "running", "prepared", "elsewhere"]
 
@@ -126,7 +127,7 @@ class World:
             recipients=("ab" * 32,), artifacts=(whole,), fingerprint_sha256="cd" * 32,
         )  # fmt: skip
         self.record(plan, manifest)
-        believed = plan.state in ("kept", "unlisted")
+        believed = plan.state in ("kept", "unlisted", "deleted")
         if believed:
             kinds = {"gone": "missing", "cut": "altered", "flipped": "altered"}
             self.expected |= {
@@ -141,7 +142,7 @@ class World:
         if plan.old:
             if plan.state == "dead":
                 self.orphans.update(present)
-            if plan.extra and plan.state in ("dead", "kept", "unlisted"):
+            if plan.extra and plan.state in ("dead", "kept", "unlisted", "deleted"):
                 self.orphans.add(segment_key(self.name, backup, 99))
         return manifest
 
@@ -157,6 +158,12 @@ class World:
         catalog = self.app.catalog
         if plan.state in ("kept", "gone", "forged"):
             catalog.add_backup(as_backup(manifest, self.url, digest))
+        if plan.state == "deleted":
+            catalog.add_backup(as_backup(manifest, self.url, digest))
+            deletion = Deletion(
+                manifest.backup, self.name, self.name, "expired", "", self.clock.at
+            )
+            assert self.app.ledger.delete_backup(deletion)
         if plan.state == "elsewhere":
             catalog.add_backup(as_backup(manifest, "memory:elsewhere", digest))
         if plan.state in ("running", "prepared"):

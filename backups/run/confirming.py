@@ -13,7 +13,7 @@ from backups.format.segment import open_segment
 from backups.model import ObjectInfo, Segment
 from backups.ports import ObjectStore
 from backups.run.reader import fetch_segment
-from backups.run.scrubbing import Drawable, Tally, differences
+from backups.run.scrubbing import Drawable, Tally, differences, manifest_beside
 
 T = TypeVar("T")
 
@@ -39,8 +39,11 @@ def compare(
     doubted = [each.segment for each in differences(there, segments)]
     if not doubted:
         return wrong
-    there = {info.key: info for info in store.list(folder)}
-    for each in differences(there, doubted):
+    now = {info.key: info for info in store.list(folder)}
+    manifest = manifest_beside(folder)
+    if manifest in there and manifest not in now:
+        return wrong  # being deleted as it should be, manifest first
+    for each in differences(now, doubted):
         key, words = each.segment.key, each.words
         wrong.add(key)
         if each.segment.version_id and tally.names(each.kind, key):
@@ -68,7 +71,8 @@ def read_one(
     try:
         data = twice(partial(fetch_segment, store, drawn.segment))
     except ObjectMissing as error:
-        tally.add("missing", key, str(error))
+        if _exists(store, manifest_beside(key)):  # else it was deleted as it should be
+            tally.add("missing", key, str(error))
         return 0
     except Damaged as error:
         tally.add("altered", key, str(error))
@@ -81,3 +85,11 @@ def read_one(
     except IntegrityError as error:
         tally.add("unreadable", key, str(error))
     return len(data)
+
+
+def _exists(store: ObjectStore, key: str) -> bool:
+    try:
+        store.stat(key)
+    except ObjectMissing:
+        return False
+    return True

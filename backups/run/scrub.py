@@ -53,7 +53,7 @@ from backups.format.age import Identity
 from backups.format.manifest import manifest_key, parse_manifest_key, verify
 from backups.ids import uuid7
 from backups.model import Backup, Manifest, ObjectInfo, Run, Scrub, Segment
-from backups.ports import Catalog, Clock, Entropy, ObjectStore, Progress
+from backups.ports import Catalog, Clock, Entropy, Ledger, ObjectStore, Progress
 from backups.run.confirming import compare, read_one, twice
 from backups.run.orphans import lock_of, remove
 from backups.run.reader import read_manifest
@@ -77,6 +77,7 @@ class ScrubPorts:
     """What comparing one store needs."""
 
     catalog: Catalog
+    ledger: Ledger
     clock: Clock
     entropy: Entropy
     customer: str
@@ -271,9 +272,13 @@ def _compare_catalog(ports: ScrubPorts, known: _Known, look: _Look) -> None:
             look.unread.add(key)
             words = f"the catalog lists backup {backup.id} here, and its manifest is gone"
             look.tally.add("missing", key, words)
-    unfinished = {manifest_key(run.database, run.id) for run in known.unfinished}
+    told = {manifest_key(run.database, run.id) for run in known.unfinished}
+    told.update(known.listed, now)
+    for database in {key.split("/")[1] for key in look.found}:
+        # Unlisted on purpose, and still there: its lock, or its deletion, is not over.
+        told.update(manifest_key(database, d.backup) for d in ports.ledger.deletions(database))
     for key in look.found:
-        if key not in known.listed and key not in now and key not in unfinished:
+        if key not in told:
             words = "the catalog does not list this backup; `backups catalog rebuild` would"
             look.tally.add("unlisted", key, words)
 

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backups.format.manifest import context, manifest_key, parse_manifest_key, parse_segment_key
+from backups.format.marks import kind_of as mark_of
 from backups.ids import ID
 from backups.model import Context, Finding, Manifest, ObjectInfo, Segment
 
@@ -17,11 +18,7 @@ NAMED = 20
 
 _ID = ID.pattern
 _BUNDLE = re.compile(rf"v1/{_ID}/{_ID}/headers-[1-9][0-9]{{0,8}}\.age-bundle")
-_KEPT = re.compile(
-    rf"v1/{_ID}/{_ID}/tombstone\.dsse\.json|v1/{_ID}/holds/{_ID}\.dsse\.json"
-    r"|v1/(?:enrolment|reports|audit)/.+",
-    re.DOTALL,
-)
+_KEPT = re.compile(r"v1/(?:enrolment|reports|audit)/.+", re.DOTALL)
 
 
 # --- keys -----------------------------------------------------------------------------
@@ -40,8 +37,8 @@ def manifest_beside(key: str) -> str:
 
 def is_foreign(key: str) -> bool:
     """Whether nothing of ours is ever named so (FORMAT.md section 2, DESIGN section 4)."""
-    patterns = (parse_segment_key, parse_manifest_key, _BUNDLE.fullmatch, _KEPT.fullmatch)
-    return not any(pattern(key) for pattern in patterns)
+    ours = (parse_segment_key, parse_manifest_key, mark_of, _BUNDLE.fullmatch, _KEPT.fullmatch)
+    return not any(is_one(key) for is_one in ours)
 
 
 def unnamed(there: Iterable[ObjectInfo], manifest: Manifest | None) -> Iterator[ObjectInfo]:

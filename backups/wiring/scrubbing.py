@@ -27,6 +27,7 @@ def scrub_ports(
 
     return ScrubPorts(
         catalog=app.catalog,
+        ledger=app.ledger,
         clock=app.clock,
         entropy=app.entropy,
         customer=customer,

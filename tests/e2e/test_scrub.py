@@ -131,7 +131,7 @@ def test_nothing_is_found_but_each_kind_of_damage(house: House, store: str, shop
         planted.add(("foreign", "v1/shop/notes.txt"))
         # An orphan, but a young one; and what is ours without being part of a backup.
         spoilt.put("v1/shop/some-run/00000.age", b"half a run")
-        spoilt.put("v1/shop/holds/h-1.dsse.json", b"{}")
+        spoilt.put("v1/shop/some-run/holds/h-1.dsse.json", b"{}")
     said = house.call("scrub", "--sample", "all", "--json")
     assert found(said) == planted
     assert said.code == 30

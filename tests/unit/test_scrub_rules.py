@@ -66,6 +66,38 @@ def test_a_listing_older_than_the_manifest_accuses_nobody(world: World) -> None:
     assert store.listings == 2
 
 
+@pytest.mark.parametrize("meanwhile", ["open", "list"])
+def test_what_is_deleted_meanwhile_as_it_should_be_accuses_nobody(
+    world: World, meanwhile: str
+) -> None:
+    """Manifest first, then segments: pruning does so at any time."""
+    manifest = world.add(KEPT, None)
+    segments = [segment.key for segment in manifest.artifacts[0].segments]
+    if meanwhile == "list":
+        world.store.delete(segments[0])  # pruning, or somebody else? its manifest tells
+
+    class Pruned(Watched):
+        def prune(self) -> None:
+            world.store.delete(f"v1/{world.name}/{manifest.backup}/manifest.dsse.json")
+            for key in segments:
+                world.store.delete(key)
+
+        def open(self, key: str, **arguments: object) -> object:  # type: ignore[override]
+            if meanwhile == "open" and key.endswith(".age"):
+                self.prune()
+            return super().open(key, **arguments)
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            if meanwhile == "list" and prefix != "v1/":
+                self.prune()
+            yield from super().list(prefix)
+
+    looked_at(world, Pruned(world.store, []))
+    done = scrub(world.ports, replace(ScrubOptions(), sample=1), silent)
+    assert done.findings == ()
+    assert world.objects() == {}
+
+
 @pytest.mark.parametrize("action", ["flip", "truncate"])
 def test_what_changed_on_its_way_only_accuses_nobody(
     world: World, action: Literal["flip", "truncate"]
