@@ -10,9 +10,10 @@ from backups.cli.output import as_json, complete, print_json, progress, seconds,
 
 @click.command(epilog="Example: backups run acme-main --json")
 @click.argument("database", shell_complete=complete(databases))
+@click.option("--anyway", is_flag=True, help="Also for a customer who is leaving.")
 @as_json
 @pass_home_path
-def command(home: str, database: str, json_: bool) -> None:
+def command(home: str, database: str, anyway: bool, json_: bool) -> None:
     """Back up DATABASE now, into its customer's store, and copy it into the others.
 
     A copy that fails fails the command, not the backup: `backups copy` tries again.
@@ -23,7 +24,7 @@ def command(home: str, database: str, json_: bool) -> None:
     with wiring.opened(home) as app:
         policy = app.catalog.policy(database)
         with progress() as show:
-            with wiring.backup_ports(app, policy) as ports:
+            with wiring.backup_ports(app, policy, anyway=anyway) as ports:
                 backup = back_up(ports, policy, wiring.source_of(policy), show)
             for store in wiring.lacking(app, policy, backup):
                 wiring.copy_to(app, backup, store, show)

@@ -111,21 +111,30 @@ Id = Annotated[str, StringConstraints(pattern=f"^{ID.pattern}$")]
 
 
 class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 class PlanRule(_Rule):
     """What a customer pays for."""
 
     retention_days: int = Field(ge=1, le=36500)
+    """How long each backup is kept, from the instant of its snapshot."""
     keep_weekly: int = Field(default=0, ge=0, le=5300)
     """Beyond the window: the newest backup of each of so many ISO weeks, in UTC."""
     keep_monthly: int = Field(default=0, ge=0, le=1200)
+    """The same of so many calendar months."""
     keep_yearly: int = Field(default=0, ge=0, le=100)
+    """The same of so many years."""
     restore_test: Literal["daily", "weekly", "monthly"] | None = None
+    """How often a backup is restored for proof."""
     rpo_hours: int | None = Field(default=None, ge=1)
+    """How old the newest backup may become before the alarm rings; 26 when not said."""
     rto_minutes: int | None = Field(default=None, ge=1)
+    """How long a restore may take, by what was promised."""
     second_approver: bool = False
+    """A restore over what is there needs another person's word."""
 
 
 class Principals(_Rule):
@@ -140,6 +149,7 @@ class Store(_Rule):
     """A place for backups, in the customer's own account; a second one is for copies."""
 
     url: Annotated[str, AfterValidator(_store_url)]
+    """s3://, gs://, az:// or file://; each customer has a place of their own."""
     role_arn: str | None = None
     """One AWS role for all three of ours, narrowed for each when it is assumed."""
     principals: Principals | None = None
@@ -176,9 +186,12 @@ class Database(_Rule):
     """One logical database, dumped as a unit."""
 
     id: Id
+    """Unique over the fleet, and never passed on to another customer."""
     engine: Literal["postgresql"]
     url: Annotated[str, AfterValidator(_source_url)]
+    """A libpq URL without a password: postgresql://user@host/database."""
     password: Annotated[str, AfterValidator(_reference)] | None = None
+    """By reference, never the value: env:NAME, file:/PATH or aws-sm:SECRET-ID#JSON-KEY."""
     window: Annotated[str, AfterValidator(_window)] | None = None
     """Local hours in which the day's backup starts, at an instant of the database's own."""
     maintenance: list[Annotated[str, AfterValidator(_hours)]] = Field([], max_length=20)
@@ -195,15 +208,19 @@ class Customer(_Rule):
 
     id: Id
     plan: str
+    """One of `plans`, or an assumed one: pro (30 days) or max (90 days)."""
     state: Literal["active", "paused", "leaving", "erased"] | None = None
     """What is done for them: see the README. Not said: active, unless they left."""
     until: Annotated[str, AfterValidator(_day)] | None = None
     """A reminder of when the state is to be looked at again; ends nothing by itself."""
     reason: str = Field(default="", max_length=500)
+    """Why, for whoever reads `backups status`."""
     stores: list[Store] = Field(min_length=1)
+    """Backups are taken to the first, and copied from there into the others."""
     recipients: list[Annotated[str, AfterValidator(_recipient)]] = Field(
         min_length=1, max_length=20
     )
+    """age public keys (age1...): whoever holds one's identity can read every backup."""
     databases: list[Database] = []
 
     @model_validator(mode="after")
@@ -222,6 +239,7 @@ class Fleet(_Rule):
     """A fleet file, or all of a directory's together."""
 
     plans: dict[Id, PlanRule] = {}
+    """What customers pay for, by name. The plan basic has no backups."""
     customers: list[Customer] = []
 
 

@@ -4,7 +4,14 @@ Two doors that never share a key: `taking` loads the signing key and public reci
 `giving` loads identities.
 """
 
-from backups.wiring.app import App, init, opened
+from backups.wiring.app import App, init, is_lost, opened
+from backups.wiring.applying import (
+    apply,
+    propose,
+    refuse_backup,
+    standing,
+    standing_in_words,
+)
 from backups.wiring.auditing import publish_heads
 from backups.wiring.enrolling import (
     answered,
@@ -42,6 +49,7 @@ from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of, 
 __all__ = [
     "App",
     "answered",
+    "apply",
     "backup_ports",
     "bare_store",
     "canaries",
@@ -57,23 +65,28 @@ __all__ = [
     "giving_back",
     "hold_ports",
     "init",
+    "is_lost",
     "lacking",
     "manifest_of",
     "opened",
     "operation",
     "place_of",
     "places",
+    "propose",
     "prunable",
     "prune",
     "publish_heads",
     "recoverable",
     "recoverable_backups",
     "recovery",
+    "refuse_backup",
     "refuse_trespass",
     "restore_identities",
     "restore_ports",
     "scrub_ports",
     "source_of",
+    "standing",
+    "standing_in_words",
     "store_of",
     "stores_of",
     "unwhole",

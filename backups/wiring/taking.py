@@ -13,6 +13,7 @@ from backups.model import Backup, Copy, Destination, Manifest, Policy, Source
 from backups.ports import Progress
 from backups.settings import load_settings
 from backups.wiring.app import App
+from backups.wiring.applying import refuse_backup
 from backups.wiring.stores import destination_at, manifest_of, place_of, places, store_of
 
 if TYPE_CHECKING:
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def backup_ports(app: App, policy: Policy) -> Iterator[BackupPorts]:
-    """What a backup under `policy` needs; no file that decrypts is opened."""
+def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[BackupPorts]:
+    """What a backup under `policy` needs; no file that decrypts is opened.
+
+    Raises ConfigError when their state allows none (`anyway`: as for a last one)."""
     from backups import keys
     from backups.engines.registry import open_engine
     from backups.format.age import Recipient
     from backups.run.backup import BackupPorts
     from backups.wiring.holding import held
 
+    refuse_backup(app, policy, anyway=anyway)
     with store_of(app, policy.customer, policy.stores[0], "writer") as store:
         yield BackupPorts(
             catalog=app.catalog,

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,20 @@ def test_the_schema_knows_the_keys() -> None:
     assert schema["$defs"]["PlanRule"]["required"] == ["retention_days"]
 
 
+def test_a_state_has_a_day_and_a_reason(tmp_path: Path) -> None:
+    text = dumped(customer(state="paused", until="2026-12-31", reason="invoice 4711"))
+    (found,) = load(tmp_path, text).customers
+    assert (found.state, found.until_date) == ("paused", date(2026, 12, 31))
+    for wrong, words in (
+        ({"state": "payed"}, "must be 'active'"),
+        ({"state": "paused", "until": "31.12.2026"}, "a day in quotes"),
+        ({"until": "2026-12-31"}, "belong to a state"),
+        ({"state": "left"}, "must be 'active'"),
+    ):
+        (problem,) = problems(tmp_path, dumped(customer(**wrong)))
+        assert words in problem
+
+
 # --- passwords
 
 
@@ -486,3 +501,16 @@ def test_a_reference_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         resolve_password("env:ACME_PASSWORD")
     with pytest.raises(ConfigError, match="No such file"):
         resolve_password(f"file:{tmp_path}/missing")
+
+
+def test_what_a_plan_keeps_beyond_its_window(tmp_path: Path) -> None:
+    text = EXAMPLE.replace(
+        "{retention_days: 91,", "{retention_days: 91, keep_weekly: 5, keep_yearly: 7,"
+    )
+    (policy,) = policies(load(tmp_path, text))
+    plan = policy.plan
+    assert (plan.keep_weekly, plan.keep_monthly, plan.keep_yearly) == (5, 0, 7)
+    assert (
+        "keep_weekly"
+        in problems(tmp_path, text.replace("keep_weekly: 5", "keep_weekly: -1"))[0]
+    )
