@@ -26,7 +26,7 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
     from backups.run.rebuild import rebuild as rebuild_from
 
     results = []
-    with wiring.opened(home) as app:
+    with wiring.opened(home, anew=True) as app:
         trusted = load_verify_keys(app.home)
         declared = wiring.declared_stores(app, None)
         if not store and not declared:
@@ -42,9 +42,10 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
         opened += [(url, wiring.bare_store(url)) for url in store if url not in known]
         for url, context in opened:
             with context as reader:
-                results.append(
-                    (url, rebuild_from(app.catalog, app.ledger, reader, url, trusted))
-                )
+                result = rebuild_from(app.catalog, app.ledger, reader, url, trusted)
+            if not result.unreadable:
+                app.reconciliation.saw_whole(url, app.clock.now())
+            results.append((url, result))
     if json_:
         print_json(
             [

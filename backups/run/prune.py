@@ -230,7 +230,8 @@ def _extend(ports: PrunePorts, shelf: Shelf, backup: str, end: datetime) -> Iter
     key = manifest_key(ports.database, backup)
     try:
         lies = shelf.reader.stat(key)
-        if lies.retain_until is not None and lies.retain_until >= end:
+        # Stores keep whole seconds.
+        if lies.retain_until is not None and lies.retain_until >= end.replace(microsecond=0):
             return
         keys = [ports.signing_key.public_key()]
         manifest = read_manifest(shelf.reader, ports.database, backup, keys).manifest

@@ -36,6 +36,8 @@ class PrunePorts:
     """None: no policy names the database, and everything is kept."""
     shelves: Sequence[Shelf]
     """Every store in which the catalog lists, or listed, a backup of it."""
+    unread: Sequence[str]
+    """Stores that were not read since the catalog was made anew."""
     limit: int
     """Backups that one call marks at most, and deletes at most."""
 
@@ -100,8 +102,13 @@ def _facts(ports: PrunePorts, contents: Sequence[Contents]) -> Facts:
     now = ports.clock.now()
     bound = ports.rule.clock_bound if ports.rule else timedelta()
     dated = [each.newest for each in contents if each.newest is not None]
-    troubles = tuple(words for each in contents for words in each.troubles)
-    return Facts(now, ports.ledger.chronicle(now - bound), max(dated, default=None), troubles)
+    troubles = [words for each in contents for words in each.troubles] + [
+        f"{url} was not read since the catalog was made anew: run `backups catalog rebuild`"
+        for url in ports.unread
+    ]
+    return Facts(
+        now, ports.ledger.chronicle(now - bound), max(dated, default=None), tuple(troubles)
+    )
 
 
 def _entries(ports: PrunePorts, now: datetime) -> tuple[Entry, ...]:
@@ -137,7 +144,7 @@ def _entries(ports: PrunePorts, now: datetime) -> tuple[Entry, ...]:
 def known_bad(ports: PrunePorts) -> set[str]:
     """Backups that the newest scrub of every store where they lie found broken."""
     newest = {}
-    for scrub in reversed(ports.catalog.scrubs(ports.customer, limit=1000)):
+    for scrub in reversed(ports.catalog.scrubs(ports.customer, limit=100)):
         newest[scrub.store_url] = scrub
     told: dict[str, set[str]] = {}
     for url, scrub in newest.items():

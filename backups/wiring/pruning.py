@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -73,8 +73,12 @@ def prune_ports(app: App, customer: str, database: str) -> Iterator[PrunePorts]:
     for entry in app.catalog.backups(database):
         for copy in places(app, entry):
             listed.setdefault(where(copy.store_url), {})[entry.id] = copy.manifest_sha256
+    urls = [destination_at(app, database, url).url for url in app.ledger.stores(database)]
+    declared: list[str] = []
+    with suppress(NotFound):
+        declared = [store.url for store in app.catalog.policy(database).stores]
     with ExitStack() as stack:
-        for url in app.ledger.stores(database):
+        for url in urls:
             if where(url) not in shelves:
                 destination = destination_at(app, database, url)
                 reader = store_of(app, customer, destination, "restorer")
@@ -94,6 +98,7 @@ def prune_ports(app: App, customer: str, database: str) -> Iterator[PrunePorts]:
             database=database,
             rule=rule_of(app, database),
             shelves=tuple(shelves.values()),
+            unread=app.reconciliation.unread(dict.fromkeys([*declared, *urls])),
             limit=load_settings(app.home).prune_limit,
         )
 
