@@ -179,6 +179,9 @@ def test_what_the_catalog_does_not_know(house: House, local_store: str, shop: st
     backup = run(house).id
     for file in house.home.glob("catalog.sqlite3*"):
         file.unlink()
+    empty = house.path / "empty"
+    empty.mkdir()
+    house.must("catalog", "rebuild", "--store", f"file://{empty}")  # a new, empty catalog
     house.must("apply", str(house.path / "fleet.yaml"))
     said = house.must("scrub", "--json")
     assert found(said) == {("unlisted", f"v1/shop/{backup}/manifest.dsse.json")}
