@@ -7,79 +7,29 @@ no query by database can ever mix two customers' records.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
     Column,
     Date,
-    DateTime,
-    Dialect,
     Double,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     exists,
+    text,
 )
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
-HEAD = "0006"
+from backups.catalog.columns import Id, Instant, metadata
+
+HEAD = "0007"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware datetime, to the microsecond, in UTC.
-
-    SQLite has no such type: there it is ISO 8601 text of one fixed width, so that order
-    of texts is order in time. PostgreSQL has `timestamptz`.
-    """
-
-    impl = String(27)
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """The column's own type."""
-        native = dialect.name == "postgresql"
-        return dialect.type_descriptor(DateTime(timezone=True) if native else String(27))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """To the database. Raises ValueError for a naive one."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("an instant needs a time zone")
-        value = value.astimezone(UTC)
-        if dialect.name == "postgresql":
-            return value
-        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database."""
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        return value.astimezone(UTC) if value is not None else None
-
-
-metadata = MetaData(
-    naming_convention={
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    }
-)
-
-Id = String(64)
 
 
 def _of_one_customer() -> ForeignKeyConstraint:
@@ -301,4 +251,103 @@ readings = Table(
     metadata,
     Column("store_url", Text, primary_key=True),
     Column("read_at", Instant, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("customer", Id, nullable=False),  # empty: the whole house
+    Column("subject", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("told_at", Instant, nullable=False),
+    Column("closed_at", Instant),
+)
+_open = text("closed_at IS NULL")
+Index(
+    "ix_alarms_open", alarms.c.kind, alarms.c.customer, alarms.c.subject,
+    unique=True, sqlite_where=_open, postgresql_where=_open,
+)  # fmt: skip
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("alarm", Id, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("customer", Id, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("cause", Text),
+    Column("post_mortem", Text),
+    Column("closed_at", Instant),
+    ForeignKeyConstraint(["alarm"], ["alarms.id"], name="fk_incidents_alarm"),
+    CheckConstraint(
+        "closed_at IS NULL OR "
+        "(ended_at IS NOT NULL AND cause IS NOT NULL AND post_mortem IS NOT NULL)",
+        name="closed",
+    ),
+    Index(None, "alarm"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("type", String(64), nullable=False),
+    Column("customer", Id, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("alarm", Id),
+    Column("body", Text, nullable=False),  # the very text that is signed
+    Index(None, "at"),
+    Index(None, "alarm"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("event", Id, primary_key=True),
+    Column("endpoint", Id, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("due_at", Instant, nullable=False),
+    Column("last_at", Instant),
+    Column("words", Text, nullable=False),
+    ForeignKeyConstraint(["event"], ["events.id"], name="fk_deliveries_event"),
+    CheckConstraint("state IN ('pending', 'delivered', 'dead')", name="state"),
+    Index(None, "state", "due_at"),
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("failing_since", Instant),
+    Column("next_at", Instant),
+    Column("disabled_at", Instant),
+    Column("words", Text, nullable=False),
+)
+
+watched = Table(
+    "watched",
+    metadata,
+    Column("kind", String(16), primary_key=True),
+    Column("customer", Id, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("since", Instant),  # none: not expected to do anything at present
+)
+
+moments = Table(
+    "moments",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("at", Instant),
+    Column("position", BigInteger),
 )

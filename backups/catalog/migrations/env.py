@@ -5,7 +5,7 @@ That connection is in a transaction already, so a migration happens whole or not
 
 from alembic import context
 
-from backups.catalog.tables import metadata
+from backups.catalog.columns import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
