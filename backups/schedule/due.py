@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from backups.model import History
-from backups.schedule.window import DAY, ONE_DAY, Hours, end_of, instant, parse_hours
+from backups.schedule.window import DAY, ONE_DAY, end_of, instant, parse_hours
 
 DEFAULT_WINDOW = "01:00-05:00 UTC"
 """ASSUMED: when a database is backed up that declares no window."""
@@ -107,8 +108,8 @@ def slot(policy: Rule, day: date) -> datetime:
     database's id.
     """
     window = parse_hours(policy.window or DEFAULT_WINDOW)
-    share = _share(policy.database)
-    at = instant(day, _minute(window, share), window.zone)
+    share, minute = _place(policy.window or DEFAULT_WINDOW, policy.database)
+    at = instant(day, minute, window.zone)
     if not policy.maintenance:
         return at
     free = _outside_maintenance(policy, at)
@@ -120,8 +121,13 @@ def slot(policy: Rule, day: date) -> datetime:
     return _outside_maintenance(policy, spread) or spread
 
 
-def _minute(window: Hours, share: float) -> float:
-    """Minutes after midnight, below 24 hours."""
+@lru_cache(maxsize=1 << 17)
+def _place(hours: str, database: str) -> tuple[float, float]:
+    """A number from 0 to 1 that is the database's own for ever, and by it the minutes after
+    midnight at which its backup starts."""
+    window = parse_hours(hours)
+    digest = hashlib.sha256(database.encode()).digest()
+    share = int.from_bytes(digest[:6], "big") / (1 << 48)
     pieces = [(window.start, min(window.end, DAY)), (0, window.end - DAY)]
     early = [(begin, min(end, DAY - LAST_HOUR)) for begin, end in pieces]
     for choice in (early, pieces):
@@ -129,15 +135,9 @@ def _minute(window: Hours, share: float) -> float:
         if sum(lengths):
             offset = share * sum(lengths)
             if offset < lengths[0]:
-                return choice[0][0] + offset
-            return choice[1][0] + offset - lengths[0]
+                return share, choice[0][0] + offset
+            return share, choice[1][0] + offset - lengths[0]
     raise AssertionError("hours have a length")
-
-
-def _share(database: str) -> float:
-    """At least 0, below 1; the same for ever."""
-    digest = hashlib.sha256(database.encode()).digest()
-    return int.from_bytes(digest[:6], "big") / (1 << 48)
 
 
 def _patience(failures: int) -> timedelta:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from sys import intern
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from backups.model import History, Policy
 from backups.schedule.choose import Item, Limits, choose
@@ -38,14 +38,15 @@ class Declared:
 
 def declared(policy: Policy) -> Declared:
     """Who it is, when, and which server and bucket it burdens."""
-    store = urlsplit(policy.stores[0].url)
+    source, store = urlsplit(policy.source_url), urlsplit(policy.stores[0].url)
+    server = source.netloc.rpartition("@")[2] or dict(parse_qsl(source.query)).get("host", "")
     return Declared(
         database=policy.database,
         customer=intern(policy.customer),
         window=intern(policy.window) if policy.window else None,
         maintenance=tuple(map(intern, policy.maintenance)),
         paused=policy.paused,
-        source=intern(urlsplit(policy.source_url).netloc.rpartition("@")[2]),
+        source=intern(server),
         bucket=intern(f"{store.scheme}://{store.netloc or store.path}"),
     )
 

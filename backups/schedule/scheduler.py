@@ -19,7 +19,10 @@ STEP_BACK = timedelta(minutes=1)
 class Scheduler:
     """Decides; whoever calls it acts. Raises CatalogError."""
 
-    def __init__(self, catalog: Catalog, agenda: Agenda, limits: Limits) -> None:
+    def __init__(
+        self, catalog: Catalog, agenda: Agenda, limits: Limits, reread: timedelta = REREAD
+    ) -> None:
+        self._reread = reread
         self.plan = Plan()
         self._catalog = catalog
         self._agenda = agenda
@@ -43,7 +46,7 @@ class Scheduler:
 
     def _read(self, now: datetime) -> None:
         revision = self._agenda.revision()
-        if self._read_at is None or not self._read_at <= now < self._read_at + REREAD:
+        if self._read_at is None or not self._read_at <= now < self._read_at + self._reread:
             self.plan.learn(self._agenda.histories(now - MEMORY), now)
             self._read_at = now
         if revision != self._revision:

@@ -151,7 +151,7 @@ class _Server:
                 self._over(item.database, Outcome(f"could not be started: {error}"))
                 continue
             self._say(f"{item.database}: started, due since {item.slot:%Y-%m-%d %H:%M:%S} UTC")
-        if self._said is None or now - self._said >= HEARTBEAT or now < self._said:
+        if self._said is None or abs(now - self._said) >= HEARTBEAT:
             plan = scheduler.plan
             after = plan.next()
             self._say(
@@ -200,7 +200,7 @@ class _Server:
         try:
             epoch = self._stack.enter_context(self._ports.lead())
         except Busy:
-            if self._said is None or now - self._said >= HEARTBEAT:
+            if self._said is None or abs(now - self._said) >= HEARTBEAT:
                 self._say("another instance leads; standing by")
             return
         self.lead(epoch)

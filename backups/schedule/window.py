@@ -25,6 +25,7 @@ _TEXT = re.compile(
 DAY = 24 * 60
 """Minutes."""
 ONE_DAY = timedelta(days=1)
+_MIDNIGHT = time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,9 @@ def instant(day: date, minutes: float, zone: ZoneInfo, *, last: bool = False) ->
     In a gap, the instant as far after the gap's begin as the clock would have gone; of two,
     the first, or the `last` one.
     """
-    days, rest = divmod(minutes * 60, DAY * 60)
-    clock = datetime.combine(day + timedelta(days=days), time()) + timedelta(seconds=rest)
-    return clock.replace(tzinfo=zone, fold=int(last)).astimezone(UTC)
+    # Arithmetic on an aware datetime is that of its zone's clocks.
+    clock = datetime.combine(day, _MIDNIGHT, zone) + timedelta(minutes=minutes)
+    return (clock.replace(fold=1) if last else clock).astimezone(UTC)
 
 
 def end_of(hours: Hours, at: datetime) -> datetime | None:
