@@ -1,11 +1,13 @@
-"""`backups catalog`."""
+"""`backups catalog`: rebuilt from the stores, backed up, brought back."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from backups.cli.home import pass_home_path
-from backups.cli.output import as_json, print_json
+from backups.cli.output import as_json, print_json, size, warn
 
 
 @click.group()
@@ -73,3 +75,65 @@ def rebuild(home: str, store: tuple[str, ...], json_: bool) -> None:
     unreadable = sum(len(result.unreadable) for _, result in results)
     if unreadable:
         raise IntegrityError(f"{unreadable} objects can't be believed; they are not listed")
+
+
+@command.command(epilog="Example: backups catalog backup --store s3://our-own-bucket/catalog")
+@click.option("--store", metavar="URL", required=True, help="The operator's own store.")
+@click.option(
+    "--recipient",
+    multiple=True,
+    help="An age public key to encrypt it to; catalog_recipients of the settings if not said.",
+)
+@as_json
+@pass_home_path
+def backup(home: str, store: str, recipient: tuple[str, ...], json_: bool) -> None:
+    """Store the catalog itself, encrypted and signed, while it is in use.
+
+    It knows every customer: no customer's store is taken. Keep the home's keys elsewhere too.
+    """
+    from backups import wiring
+
+    with wiring.opened(home) as app:
+        label = wiring.back_up_catalog(app, store, recipient)
+    plain = sum(piece.plain_bytes for piece in label.pieces)
+    if json_:
+        print_json(
+            {"name": label.name, "taken_at": label.taken_at, "bytes": plain, "store": store}
+        )
+        return
+    click.echo(f"the catalog is stored as {label.name}: {size(plain)}")
+
+
+@command.command(
+    epilog="Example: backups catalog restore --store s3://our-own-bucket/catalog "
+    "--identity operator.txt"
+)
+@click.option("--store", metavar="URL", required=True, help="The operator's own store.")
+@click.option(
+    "--identity",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The operator's age identity.",
+)
+@click.option(
+    "--verify-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Who must have signed it; the home's own verify key if not said.",
+)
+@as_json
+@pass_home_path
+def restore(
+    home: str, store: str, identity: Path, verify_key: Path | None, json_: bool
+) -> None:
+    """Bring the newest stored catalog back into a home that lost its own. Overwrites none.
+
+    It does not know what was done since: nothing is deleted from a store until `backups
+    catalog rebuild` has read it.
+    """
+    from backups import wiring
+
+    label = wiring.restore_catalog(home, store, identity, verify_key, warn)
+    if json_:
+        print_json({"name": label.name, "taken_at": label.taken_at, "store": store})
+        return
+    click.echo(f"the catalog is back as of {label.taken_at}; now run `backups catalog rebuild`")

@@ -33,6 +33,7 @@ from backups.wiring.giving import (
     restore_ports,
 )
 from backups.wiring.pruning import examine, hold_ports, prunable, prune
+from backups.wiring.safekeeping import back_up_catalog, restore_catalog
 from backups.wiring.scrubbing import scrub_ports
 from backups.wiring.stores import (
     bare_store,
@@ -50,6 +51,7 @@ __all__ = [
     "App",
     "answered",
     "apply",
+    "back_up_catalog",
     "backup_ports",
     "bare_store",
     "canaries",
@@ -81,6 +83,7 @@ __all__ = [
     "recovery",
     "refuse_backup",
     "refuse_trespass",
+    "restore_catalog",
     "restore_identities",
     "restore_ports",
     "scrub_ports",
