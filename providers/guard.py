@@ -69,6 +69,14 @@ def _guarded(pool: type[HTTPConnectionPool], network: Network) -> type[HTTPConne
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": connection})
 
 
+def guarded_pools(network: Network) -> dict[str, type[HTTPConnectionPool]]:
+    """Pools of urllib3 kept to `network`, by scheme."""
+    return {
+        "http": _guarded(HTTPConnectionPool, network),
+        "https": _guarded(HTTPSConnectionPool, network),
+    }
+
+
 def guard_boto3(client: Any, network: Network) -> None:
     """Keep a boto3 or botocore client to `network`, in place; none when it is not hosted."""
     if not network.hosted:
@@ -88,10 +96,7 @@ def requests_adapter(network: Network, **arguments: Any) -> HTTPAdapter:
 
     if not network.hosted:
         return HTTPAdapter(**arguments)
-    pools = {
-        "http": _guarded(HTTPConnectionPool, network),
-        "https": _guarded(HTTPSConnectionPool, network),
-    }
+    pools = guarded_pools(network)
 
     class GuardedAdapter(HTTPAdapter):
         def init_poolmanager(self, *positional: Any, **named: Any) -> None:
