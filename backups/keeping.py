@@ -103,3 +103,16 @@ class Record:
     """32 random bytes, hex."""
     previous: str = FIRST
     """The digest of the record before it."""
+
+
+# --- chores ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The last time that a chore was begun."""
+
+    began_at: datetime
+    ended_at: datetime | None = None
+    """None: it is under way, or its process died."""
+    error: str | None = None

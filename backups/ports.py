@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from backups.declared import Standing
-from backups.keeping import Chronicle, Deletion, Hold, Record, Release
+from backups.keeping import Attempt, Chronicle, Deletion, Hold, Record, Release
 from backups.model import (
     Backup,
     Capabilities,
@@ -197,11 +197,24 @@ class Leases(Protocol):
         """Let go of it, if it is still held."""
 
 
+class Diary(Protocol):
+    """When each chore was last done. Raises CatalogError."""
+
+    def attempts(self) -> dict[str, Attempt]:
+        """The last one of every chore that was ever begun."""
+
+    def begin(self, chore: str, at: datetime) -> None:
+        """It is under way."""
+
+    def end(self, chore: str, at: datetime, error: str | None) -> None:
+        """It is over, well or with what went wrong."""
+
+
 class Agenda(Protocol):
     """What the schedule reads of the catalog. Raises CatalogError."""
 
-    def revision(self) -> int:
-        """Another number whenever the policies are others than before."""
+    def revision(self) -> str:
+        """Another text whenever policies or standings are others than before."""
 
     def histories(self, since: datetime, database: str | None = None) -> dict[str, History]:
         """What was taken and what failed from `since` on, of every database that has any."""

@@ -105,6 +105,8 @@ class Settings(BaseModel):
     """A backup that takes longer is ended and tried again. ASSUMED."""
     drain_minutes: int = Field(default=30, ge=0)
     """How long `serve`, told to stop, lets running backups go on. ASSUMED."""
+    catalog_store: str | None = None
+    """The operator's own store, for the catalog's own backups by `serve`."""
     catalog_recipients: list[str] = []
     """age public keys of the operator: whom the catalog's own backups are encrypted to."""
     hosted: bool = False

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backups.catalog.columns import Id, Instant, metadata
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -350,4 +350,13 @@ moments = Table(
     Column("name", String(32), primary_key=True),
     Column("at", Instant),
     Column("position", BigInteger),
+)
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("began_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("error", Text),
 )

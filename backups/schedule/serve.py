@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from types import FrameType
 
 from backups.errors import Busy
 from backups.ports import Clock
+from backups.schedule.chores import CHORE
 from backups.schedule.scheduler import Scheduler
 from backups.schedule.ticker import Ticker
 from backups.schedule.workers import Outcome, Workers
@@ -32,6 +33,8 @@ class Ports:
 
     clock: Clock
     scheduler: Scheduler
+    chores: Callable[[datetime], Sequence[str]]
+    """Names of what is due beside backups; no database has such a name."""
     workers: Workers
     lead: Callable[[], AbstractContextManager[int]]
     """Be the one scheduler; gives an epoch. Raises Busy."""
@@ -151,6 +154,9 @@ class _Server:
                 self._over(item.database, Outcome(f"could not be started: {error}"))
                 continue
             self._say(f"{item.database}: started, due since {item.slot:%Y-%m-%d %H:%M:%S} UTC")
+        for chore in self._ports.chores(now):
+            if not self._stop.asked and chore not in self._ports.workers:
+                self._start_chore(chore)
         if self._said is None or abs(now - self._said) >= HEARTBEAT:
             plan = scheduler.plan
             after = plan.next()
@@ -184,10 +190,19 @@ class _Server:
                 self._try_to_stay()
             self.wait(1.0)
 
+    def _start_chore(self, chore: str) -> None:
+        try:
+            self._ports.workers.start(chore)
+        except OSError as error:
+            self._say(f"{chore}: could not be started: {error}")
+
     def _over(self, database: str, outcome: Outcome) -> None:
-        self._say(f"{database}: {outcome.words}")
+        if outcome.words:
+            self._say(f"{database}: {outcome.words}")
         self.taken += outcome.taken is not None
         self.failed += outcome.failed is not None
+        if database.startswith(CHORE):
+            return
         self._ports.scheduler.plan.ended(
             database,
             self._ports.clock.now(),

@@ -108,6 +108,9 @@ class Workers:
     def __len__(self) -> int:
         return len(self._running)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._running
+
     def start(self, database: str) -> None:
         """One more attempt. Raises OSError when the system has no process left."""
         ours, theirs = self._context.Pipe(duplex=False)

@@ -17,6 +17,7 @@ from backups.ports import (
     Audit,
     Catalog,
     Clock,
+    Diary,
     Leases,
     Ledger,
     Reconciliation,
@@ -36,6 +37,7 @@ class App:
     audit: Audit
     leases: Leases
     agenda: Agenda
+    diary: Diary
     standings: Standings
     reconciliation: Reconciliation
     clock: Clock
@@ -63,6 +65,7 @@ def opened(
     """
     from backups.catalog.agenda import SqlAgenda
     from backups.catalog.audit import SqlAudit
+    from backups.catalog.chores import SqlDiary
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
@@ -90,6 +93,7 @@ def opened(
             audit=SqlAudit(catalog),
             leases=SqlLeases(catalog),
             agenda=SqlAgenda(catalog),
+            diary=SqlDiary(catalog),
             standings=SqlStandings(catalog),
             reconciliation=reconciliation,
             clock=clock,

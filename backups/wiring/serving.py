@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from backups.errors import ConfigError
 from backups.wiring.app import App
+from backups.wiring.chores import due_chores
 from backups.wiring.holding import leading, still_leading
-from backups.wiring.working import PRELOAD, limits, mourn, work
+from backups.wiring.working import PRELOAD, fleet, limits, mourn, work
 
 if TYPE_CHECKING:
     from backups.schedule.serve import Ports
@@ -40,7 +41,8 @@ def serving(app: App, say: Callable[[str], None]) -> Iterator[Ports]:
     with workers:
         yield Ports(
             clock=app.clock,
-            scheduler=Scheduler(app.catalog, app.agenda, at_once),
+            scheduler=Scheduler(partial(fleet, app), app.agenda, at_once),
+            chores=partial(due_chores, app),
             workers=workers,
             lead=partial(leading, app),
             renew=partial(still_leading, app),

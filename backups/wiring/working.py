@@ -9,9 +9,11 @@ from backups.errors import BackupsError, Busy
 from backups.model import Backup, Policy
 from backups.ports import Clock, Progress
 from backups.schedule.choose import Limits
+from backups.schedule.chores import CHORE
 from backups.schedule.workers import Outcome, Patience
 from backups.settings import load_settings
 from backups.wiring.app import App, opened
+from backups.wiring.chores import chore, mourn_chore
 from backups.wiring.stores import lacking
 from backups.wiring.taking import backup_ports, copy_to, source_of
 
@@ -27,10 +29,25 @@ HEALED = 7
 """Newest backups of a database whose missing copies are made good after each backup."""
 
 
+def fleet(app: App, customer: str | None = None) -> list[Policy]:
+    """The policies in force; those of which nothing may be taken now, paused."""
+    from backups.fleet.states import obeying
+
+    policies = [p for p in app.catalog.policies() if customer in (None, p.customer)]
+    return obeying(policies, app.standings.standings(customer))
+
+
 def work(home: Path, clock: Clock, database: str, progress: Progress) -> Outcome:
-    """One scheduled attempt, from the catalog's word that it is due to its outcome."""
+    """One scheduled attempt, from the catalog's word that it is due to its outcome; or a
+    chore, by its marked name."""
+    if database.startswith(CHORE):
+        return chore(home, clock, database.removeprefix(CHORE), progress)
+    from backups.fleet.states import obeying
+
     with opened(home, clock) as app:
-        policy = app.catalog.policy(database)
+        (policy,) = obeying([app.catalog.policy(database)], app.standings.standings())
+        if policy.paused:
+            return Outcome("not started: paused")
         began = app.clock.now()
         try:
             return _attempt(app, policy, progress)
@@ -78,6 +95,8 @@ def failed(app: App, policy: Policy, began: datetime, error: Exception) -> Outco
 
 def mourn(app: App, database: str, began: datetime, words: str) -> Outcome:
     """The failure of an attempt whose process died, put on record for it."""
+    if database.startswith(CHORE):
+        return mourn_chore(app, database.removeprefix(CHORE), words)
     try:
         policy = app.catalog.policy(database)
     except BackupsError as error:

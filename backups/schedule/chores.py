@@ -1,0 +1,55 @@
+"""What is done regularly beside backups, and when it is due again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backups.keeping import Attempt
+
+CHORE = "@"
+"""Before a chore's name where databases are named too: no id begins so."""
+RETRY = timedelta(hours=1)
+"""After a failure, where the chore itself doesn't come round sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to be done again and again."""
+
+    name: str
+    every: timedelta
+
+
+WATCH = Chore("watch", timedelta(minutes=1))
+"""Looks for alarms and delivers what is in the outbox."""
+PRUNE = Chore("prune", timedelta(days=1))
+SCRUB = Chore("scrub", timedelta(days=7))
+HEADS = Chore("heads", timedelta(days=1))
+"""Publishes the head of the audit chain."""
+CATALOG = Chore("catalog", timedelta(days=1))
+"""Backs up the catalog into the operator's own store, where the settings name one."""
+CHORES: Sequence[Chore] = (WATCH, HEADS, CATALOG, PRUNE, SCRUB)
+
+
+def due_at(chore: Chore, last: Attempt | None) -> datetime | None:
+    """When it is due; None is at once. One that died is begun anew like one that failed."""
+    if last is None:
+        return None
+    well = last.ended_at is not None and last.error is None
+    return last.began_at + (chore.every if well else min(chore.every, RETRY))
+
+
+def due(
+    chores: Sequence[Chore], last: Mapping[str, Attempt], now: datetime
+) -> tuple[Chore, ...]:
+    """Those to begin now, the ones that come round soonest first."""
+    found = []
+    for chore in chores:
+        at = due_at(chore, last.get(chore.name))
+        # An attempt that began in the future is a clock that was wrong: it binds nobody.
+        ahead = chore.name in last and last[chore.name].began_at > now
+        if at is None or ahead or at <= now:
+            found.append(chore)
+    return tuple(sorted(found, key=lambda chore: chore.every))

@@ -1,0 +1,111 @@
+"""What `serve` does regularly beside backups. No identity is read here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from backups.errors import BackupsError, Busy
+from backups.ports import Clock, Progress
+from backups.schedule.chores import CATALOG, CHORE, CHORES, HEADS, PRUNE, SCRUB, due
+from backups.schedule.workers import Outcome
+from backups.settings import load_settings
+from backups.wiring.app import App, opened
+from backups.wiring.auditing import publish_heads
+from backups.wiring.pruning import prunable, prune
+from backups.wiring.safekeeping import back_up_catalog
+from backups.wiring.scrubbing import scrub_ports
+from backups.wiring.stores import declared_stores
+
+ORPHAN_AGE = timedelta(days=7)
+SAMPLE = 3
+"""Segments of each store that a scrub by `serve` reads."""
+
+
+def due_chores(app: App, now: datetime) -> Sequence[str]:
+    """Their names, marked as chores."""
+    return [CHORE + chore.name for chore in due(CHORES, app.diary.attempts(), now)]
+
+
+def chore(home: Path, clock: Clock, name: str, progress: Progress) -> Outcome:
+    """One chore, begun and brought to its end on record."""
+    from backups.run.backup import how_it_ended
+
+    with opened(home, clock) as app:
+        app.diary.begin(name, app.clock.now())
+        try:
+            words = DOES[name](app, progress)
+        except Exception as error:  # noqa: BLE001  # whatever it was, it goes on record
+            _, reason = how_it_ended(error)
+            app.diary.end(name, app.clock.now(), reason)
+            return Outcome(f"failed: {reason}", failed=app.clock.now())
+        app.diary.end(name, app.clock.now(), None)
+        return Outcome(words)
+
+
+def mourn_chore(app: App, name: str, words: str) -> Outcome:
+    """The failure of a chore whose process died."""
+    app.diary.end(name, app.clock.now(), words)
+    return Outcome(f"failed: {words}", failed=app.clock.now())
+
+
+# --- what each does -------------------------------------------------------------------
+
+
+def _prune(app: App, progress: Progress) -> str:
+    did: Counter[str] = Counter()
+    for customer, database in prunable(app, None):
+        progress(f"pruning {database}", 0, None)
+        try:
+            done = prune(app, customer, database)
+        except Busy:
+            did["left alone, busy"] += 1
+            continue
+        except BackupsError as error:
+            did[f"failed: {error}"] += 1
+            continue
+        did.update(step.did for step in done.steps)
+        did["frozen"] += bool(done.frozen)
+    told = ", ".join(f"{count} {what}" for what, count in sorted(did.items()) if count)
+    if any(what.startswith("failed") for what in did):
+        raise BackupsError(f"pruned with failures: {told}")
+    return f"pruned: {told or 'nothing to do'}"
+
+
+def _scrub(app: App, progress: Progress) -> str:
+    from backups.run.scrub import ScrubOptions, scrub
+
+    options = ScrubOptions(ORPHAN_AGE, remove_orphans=False, sample=SAMPLE)
+    found: Counter[str] = Counter()
+    stores = declared_stores(app, None)
+    for customer, destination in stores:
+        ports = scrub_ports(app, customer, destination, with_identity=False)
+        found.update(finding.kind for finding in scrub(ports, options, progress).findings)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
+    return f"{len(stores)} stores scrubbed: {told or 'all as the manifests say'}"
+
+
+def _heads(app: App, _progress: Progress) -> str:
+    results = publish_heads(app)
+    failed = [row["store"] for row in results if row["error"]]
+    if failed:
+        raise BackupsError(f"the audit head was not published into {', '.join(failed)}")
+    return f"the audit head lies in {len(results)} stores"
+
+
+def _catalog(app: App, _progress: Progress) -> str:
+    store = load_settings(app.home).catalog_store
+    if store is None:
+        return "the catalog is not backed up: settings.yaml names no catalog_store"
+    label = back_up_catalog(app, store, ())
+    return f"the catalog is backed up as {label.name}"
+
+
+DOES: Mapping[str, Callable[[App, Progress], str]] = {
+    PRUNE.name: _prune,
+    SCRUB.name: _scrub,
+    HEADS.name: _heads,
+    CATALOG.name: _catalog,
+}
