@@ -26,7 +26,8 @@ from backups.schedule.scheduler import Scheduler
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-LEASE = 2 * MINUTE
+TICK = 2 * MINUTE
+LEASE = 5 * MINUTE
 POLICY = Policy(
     customer="acme",
     database="shop",
@@ -83,8 +84,8 @@ class MemoryCatalog:
 
     # --- agenda
 
-    def revision(self) -> int:
-        return self.changes
+    def revision(self) -> str:
+        return str(self.changes)
 
     def histories(self, since: datetime, database: str | None = None) -> dict[str, History]:
         names = self.rules if database is None else [database]
@@ -221,7 +222,8 @@ class World:
         self._number = count()
         self._ids = count()
         self.hosts = [
-            Host(f"host-{n}", Scheduler(catalog, agenda, limits, reread)) for n in range(hosts)
+            Host(f"host-{n}", Scheduler(catalog.policies, agenda, limits, reread))
+            for n in range(hosts)
         ]
 
     def at(self, when: datetime, event: Callable[[], None]) -> None:
@@ -241,7 +243,7 @@ class World:
         host.up = True
         host.life += 1
         old = host.scheduler
-        host.scheduler = Scheduler(old._catalog, old._agenda, old._limits, old._reread)
+        host.scheduler = Scheduler(old._fleet, old._agenda, old._limits, old._reread)
         self._tick(host, host.life)
 
     def crash(self, host: Host) -> None:
@@ -274,7 +276,7 @@ class World:
         if self._sleeps(host, lambda: self._tick(host, life)):
             return
         now = self.clock.now()
-        self.at(now + MINUTE, lambda: self._tick(host, life))
+        self.at(now + TICK, lambda: self._tick(host, life))
         self._look(host)
 
     def _look(self, host: Host) -> None:
@@ -357,7 +359,8 @@ class World:
             failed = now
         self.leases.release(lease_name(job.database), job.epoch)
         job.host.scheduler.plan.ended(job.database, now, taken=taken, failed=failed)
-        self._look(job.host)
+        if job.host.scheduler.plan.waiting:
+            self._look(job.host)
 
     def _last_renewal(self, job: Job) -> None:
         try:

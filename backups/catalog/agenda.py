@@ -20,13 +20,17 @@ class SqlAgenda:
         """Uses the catalog's connections; closing that one closes this one."""
         self._engine = catalog._engine
 
-    def revision(self) -> int:
+    def revision(self) -> str:
         """See the port."""
-        # Policies are only ever added.
+        # Policies are only ever added; a standing that changes gets a new date.
+        policies, standings = tables.policies, tables.standings
+        queries = (
+            select(func.count()).select_from(policies),
+            select(func.count()).select_from(standings),
+            select(func.max(standings.c.since)),
+        )
         with read(self._engine) as connection:
-            return connection.execute(
-                select(func.count()).select_from(tables.policies)
-            ).scalar_one()
+            return " ".join(str(connection.execute(query).scalar()) for query in queries)
 
     def histories(self, since: datetime, database: str | None = None) -> dict[str, History]:
         """See the port."""

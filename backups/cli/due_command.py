@@ -25,9 +25,10 @@ def command(home: str, customer: str | None, at: datetime | None, json_: bool) -
     from backups.errors import NotFound
     from backups.model import History
     from backups.schedule.due import MEMORY, due
+    from backups.wiring.working import fleet
 
     with wiring.opened(home) as app:
-        policies = [p for p in app.catalog.policies() if customer in (None, p.customer)]
+        policies = fleet(app, customer)
         if customer and not policies:
             raise NotFound(f"there is no customer {customer!r}")
         now = at.replace(tzinfo=UTC) if at else app.clock.now()

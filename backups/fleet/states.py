@@ -6,6 +6,7 @@ A state never ends by the clock: its date is a reminder, which `backups status` 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -199,10 +200,12 @@ def _kept(old: Standing | None, new: Standing) -> Standing:
 
 def obeying(policies: Iterable[Policy], standings: Iterable[Standing]) -> list[Policy]:
     """The same, those paused of which no backup may be taken: the schedule leaves them be."""
-    standings = list(standings)
+    whose: dict[str, list[Standing]] = defaultdict(list)
+    for standing in standings:
+        whose[standing.customer].append(standing)
     return [
         policy
-        if state_of(standings, policy.customer, policy.database).back_up
+        if state_of(whose[policy.customer], policy.customer, policy.database).back_up
         else replace(policy, paused=True)
         for policy in policies
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from backups.ports import Agenda, Catalog
+from backups.model import Policy
+from backups.ports import Agenda
 from backups.schedule.choose import Item, Limits
 from backups.schedule.due import MEMORY
 from backups.schedule.plan import Plan
@@ -20,14 +22,19 @@ class Scheduler:
     """Decides; whoever calls it acts. Raises CatalogError."""
 
     def __init__(
-        self, catalog: Catalog, agenda: Agenda, limits: Limits, reread: timedelta = REREAD
+        self,
+        fleet: Callable[[], Iterable[Policy]],
+        agenda: Agenda,
+        limits: Limits,
+        reread: timedelta = REREAD,
     ) -> None:
+        """`fleet()` gives the policies in force, paused where nothing may be taken."""
         self._reread = reread
         self.plan = Plan()
-        self._catalog = catalog
+        self._fleet = fleet
         self._agenda = agenda
         self._limits = limits
-        self._revision: int | None = None
+        self._revision: str | None = None
         self._read_at: datetime | None = None
         self._last: datetime | None = None
 
@@ -50,5 +57,5 @@ class Scheduler:
             self.plan.learn(self._agenda.histories(now - MEMORY), now)
             self._read_at = now
         if revision != self._revision:
-            self.plan.declare(self._catalog.policies(), now)
+            self.plan.declare(self._fleet(), now)
             self._revision = revision

@@ -11,7 +11,7 @@ from random import Random  # noqa: TID251  # seeded: the same year each time
 from zoneinfo import ZoneInfo
 
 import pytest
-from schedule_kit import HOUR, MINUTE, POLICY, FakeClock, MemoryCatalog, World
+from schedule_kit import HOUR, LEASE, POLICY, TICK, FakeClock, MemoryCatalog, World
 
 from backups.model import Policy
 from backups.schedule.choose import Limits
@@ -146,9 +146,9 @@ def test_one_backup_per_database_and_local_day() -> None:
 
 
 def both_down(first: Spans, second: Spans) -> Spans:
-    """When no machine was there, and for two minutes after: a lease has to run out."""
+    """When no machine was there, and until the lease of the last one has run out."""
     return sorted(
-        (max(a, c), min(b, d) + 2 * MINUTE)
+        (max(a, c), min(b, d) + LEASE + TICK)
         for a, b in first
         for c, d in second
         if max(a, c) < min(b, d)
