@@ -110,6 +110,7 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger),
         sa.PrimaryKeyConstraint("name", name="pk_moments"),
     )
-    newest = sa.select(sa.func.coalesce(sa.func.max(sa.column("sequence")), 0))
-    position = op.get_bind().execute(newest.select_from(sa.table("audit"))).scalar_one()
+    highest = sa.func.coalesce(sa.func.max(sa.column("sequence")), 0)
+    newest: sa.Select[tuple[int]] = sa.select(highest).select_from(sa.table("audit"))
+    position = op.get_bind().execute(newest).scalar_one()
     op.bulk_insert(moments, [{"name": "audit", "position": position}])

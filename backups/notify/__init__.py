@@ -1,0 +1,1 @@
+"""Knowing without looking: what stands, whom it is told, and that the telling works."""
