@@ -8,7 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backups.errors import IntegrityError, ObjectMissing, StoreError
+from backups.errors import (
+    BucketMissing,
+    IntegrityError,
+    ObjectMissing,
+    StoreDenied,
+    StoreError,
+)
 from backups.model import Backup, Copy, Destination, Manifest, Policy, Source
 from backups.ports import Progress
 from backups.settings import load_settings
@@ -33,7 +39,10 @@ def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[
     from backups.wiring.holding import held
 
     refuse_backup(app, policy, anyway=anyway)
-    with store_of(app, policy.customer, policy.stores[0], "writer") as store:
+    with (
+        _way_back(policy.customer),
+        store_of(app, policy.customer, policy.stores[0], "writer") as store,
+    ):
         yield BackupPorts(
             catalog=app.catalog,
             clock=app.clock,
@@ -48,6 +57,20 @@ def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[
             level=load_settings(app.home).zstd_level,
             exclusive=partial(held, app),
         )
+
+
+@contextmanager
+def _way_back(customer: str) -> Iterator[None]:
+    """Rights that were taken away and buckets that moved are found out here: say what then."""
+    try:
+        yield
+    except (BucketMissing, StoreDenied) as error:
+        error.hint += (
+            f" `backups store check {customer}` tells what is refused, `backups store policy "
+            f"{customer}` what to grant. A bucket that moved: write the new URL into the fleet "
+            "file and apply it; what lies in the old place is restored from there."
+        )
+        raise
 
 
 def source_of(policy: Policy) -> Source:

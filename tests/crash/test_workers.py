@@ -1,0 +1,154 @@
+"""Worker processes that work, fail, hang, die, and outlive their scheduler."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backups.clock import SystemClock
+from backups.errors import BackupsError
+from backups.ports import Progress
+from backups.schedule import workers as module
+from backups.schedule.workers import Outcome, Patience, Workers
+
+CLOCK = SystemClock()
+LONG = timedelta(hours=1)
+SHORT = timedelta(milliseconds=300)
+HERE = Path(__file__)
+
+
+def works(database: str, progress: Progress) -> Outcome:
+    progress("dumping", 1, None)
+    return Outcome(f"{database} is done", taken=CLOCK.now())
+
+
+def hangs(database: str, progress: Progress) -> Outcome:
+    try:
+        threading.Event().wait(60)
+    except BackupsError as error:
+        return Outcome(f"failed: {error}", failed=CLOCK.now())
+    return Outcome("it was not ended")
+
+
+def goes_on(database: str, progress: Progress) -> Outcome:
+    try:
+        while True:
+            threading.Event().wait(0.02)
+            progress("dumping", 1, None)
+    except BackupsError as error:
+        return Outcome(f"failed: {error}", failed=CLOCK.now())
+
+
+def is_deaf(database: str, progress: Progress) -> Outcome:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
+    threading.Event().wait(60)
+    return Outcome("it was not ended")
+
+
+def dies(database: str, progress: Progress) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome("it lives")
+
+
+def breaks(database: str, progress: Progress) -> Outcome:
+    raise RuntimeError("a fault of the program")
+
+
+def mourned(database: str, _began: datetime, words: str) -> Outcome:
+    return Outcome(f"mourned: {words}", failed=CLOCK.now())
+
+
+def outcome(
+    work: Callable[[str, Progress], Outcome], stall: timedelta = LONG, longest: timedelta = LONG
+) -> Outcome:
+    with Workers(work, CLOCK, Patience(stall, longest), mourned) as workers:
+        workers.start("shop")
+        while len(workers):
+            for database, found in workers.wait(0.1):
+                assert database == "shop"
+                return found
+    raise AssertionError("it came to no outcome")
+
+
+def test_one_that_works() -> None:
+    found = outcome(works)
+    assert found.words == "shop is done"
+    assert found.taken
+
+
+def test_without_progress_it_is_ended() -> None:
+    assert "no progress" in outcome(hangs, stall=SHORT).words
+
+
+def test_progress_does_not_help_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "too long" in outcome(goes_on, longest=SHORT).words
+
+
+def test_who_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", SHORT)
+    assert outcome(is_deaf, stall=SHORT).words == (
+        "mourned: it made no progress for too long (signal 9)"
+    )
+
+
+def test_one_that_dies_is_mourned() -> None:
+    assert outcome(dies).words == "mourned: its process died (signal 9)"
+
+
+def test_one_that_breaks_is_mourned() -> None:
+    assert outcome(breaks).words == "mourned: its process died"
+
+
+def test_a_stop_ends_all_and_leaving_ends_what_is_left() -> None:
+    with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
+        for name in ("a", "b"):
+            workers.start(name)
+        workers.stop()
+        ended = []
+        while len(workers):
+            ended += workers.wait(0.1)
+    assert sorted(name for name, _ in ended) == ["a", "b"]
+    with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
+        workers.start("c")
+    assert len(workers) == 0
+
+
+ORPHAN = """
+import sys
+sys.path.insert(0, {folder!r})
+from test_workers import *
+
+def tells(database, progress):
+    print(os.getpid(), flush=True)
+    try:
+        threading.Event().wait(60)
+    finally:
+        print("ended", flush=True)
+
+if __name__ == "__main__":
+    workers = Workers(tells, CLOCK, Patience(LONG, LONG), mourned)
+    workers.start("shop")
+    while True:
+        workers.wait(1.0)
+"""
+
+
+def test_a_worker_does_not_outlive_its_scheduler(tmp_path: Path) -> None:
+    script = tmp_path / "orphan.py"
+    script.write_text(ORPHAN.format(folder=str(HERE.parent)))
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout
+        assert int(parent.stdout.readline()) != parent.pid
+        parent.kill()
+        assert parent.stdout.readline() == "ended\n"
+        assert parent.stdout.read() == "", "every process of it is gone"
