@@ -110,7 +110,6 @@ def upgrade() -> None:
         sa.Column("position", sa.BigInteger),
         sa.PrimaryKeyConstraint("name", name="pk_moments"),
     )
-    highest: sa.ColumnElement[int] = sa.func.coalesce(sa.func.max(sa.column("sequence")), 0)
-    newest: sa.Select[tuple[int]] = sa.select(highest).select_from(sa.table("audit"))
+    newest = sa.text("SELECT coalesce(max(sequence), 0) FROM audit")
     position = op.get_bind().execute(newest).scalar_one()
     op.bulk_insert(moments, [{"name": "audit", "position": position}])
