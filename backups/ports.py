@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -27,6 +27,7 @@ from backups.model import (
     Snapshot,
     Source,
 )
+from backups.proving import Evidence
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, amount so far, total or None); amounts are bytes."""
@@ -367,3 +368,29 @@ class Ledger(Protocol):
 
     def chronicle(self, since: datetime) -> Chronicle:
         """What all records say of time, around `since`."""
+
+
+class Archive(Protocol):
+    """Evidence of restore tests: added to, never changed. Raises CatalogError; NotFound where
+    one thing is asked for and is not there."""
+
+    def add(self, evidence: Evidence) -> None:
+        """Keep it, and its digest in the audit chain, in one transaction."""
+
+    def evidence(
+        self,
+        kinds: Collection[str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        customer: str | None = None,
+        database: str | None = None,
+    ) -> list[Evidence]:
+        """Oldest first; of the kinds named (`begun`, `drill`, `self-test`, `publication`,
+        `opinion`), all when none is; recorded at an instant in `[since, until)`."""
+
+    def one(self, evidence_id: str, kind: str) -> Evidence:
+        """Raises NotFound."""
+
+    def verified(self, database: str) -> dict[str, datetime]:
+        """Backups whose newest restore test passed, with when it ended."""
