@@ -156,7 +156,7 @@ class Restoration(Protocol):
         Raises RestoreFailed, EnvironmentLacks."""
 
     def fingerprint(self) -> Fingerprint:
-        """What the copy contains now."""
+        """What the copy contains now, published or not."""
 
     def publish(self) -> None:
         """Give the copy its final name. Raises TargetRefused when that is taken by now."""

@@ -165,6 +165,7 @@ class PostgresRestoration:
                 ) from None
             self.leftover = aside if self._exists else None
             self._made_roles = []
+            self._copy = self._server.to(target)
             if self._exists:
                 connection.execute(quoted("DROP DATABASE {d}", d=aside))
                 self.leftover = None
