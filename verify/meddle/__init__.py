@@ -1,0 +1,1 @@
+"""Changes made to a restored copy on purpose: what the checks must notice."""
