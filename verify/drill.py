@@ -312,9 +312,12 @@ def _promises(subject: Subject, book: Book, began: datetime, place: Place | None
     book.add(
         "data age", age <= plan.rpo_hours, f"at most {plan.rpo_hours} hours", f"{age:.1f} hours"
     )
+    cold = subject.cold_start
+    if subject.kind == "cold start":
+        cold = ladder.verdict(book.checks)[0] == "PASSED"
     for name, did, words in (
-        ("cold start", subject.cold_start, "this month's cold start"),
-        ("self-test", subject.self_test, "this month's damaged copies"),
+        ("cold start", cold, "from the store and an identity alone, this month"),
+        ("self-test", subject.self_test, "this month's damaged copies rejected"),
     ):
         told = {None: "not tried yet", True: "as it should be", False: "it failed"}[did]
         book.add(name, did, words, told)
