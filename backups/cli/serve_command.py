@@ -41,5 +41,6 @@ def command(home: str, once: bool, json_: bool) -> None:
         print_json({"taken": taken, "failed": failed})
     if failed:
         raise BackupsError(
-            f"{failed} of {taken + failed} backups failed", hint="`backups status` says why."
+            f"{failed} attempts failed, {taken} backups were taken",
+            hint="`backups status` says why.",
         )

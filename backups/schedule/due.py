@@ -87,7 +87,12 @@ def due(policy: Rule, history: History, now: datetime) -> Due:
         return answer(False, "paused", None)
     if any(taken.astimezone(window.zone).date() == today for taken in history.taken):
         return answer(False, "done", _later(policy, today, now))
-    failed = [when for when in history.failed if when.astimezone(window.zone).date() == today]
+    # A failure that is still to come was dated by a clock that was wrong: it delays nothing.
+    failed = [
+        when
+        for when in history.failed
+        if when <= now and when.astimezone(window.zone).date() == today
+    ]
     ready = at
     if failed:
         ready = max(ready, max(failed) + _patience(len(failed)))

@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from sys import intern
 from urllib.parse import parse_qsl, urlsplit
 
+from backups.errors import ConfigError
 from backups.model import History, Policy
 from backups.schedule.choose import Item, Limits, choose
-from backups.schedule.due import due
+from backups.schedule.due import LONGEST_RETRY, due
+from backups.schedule.window import ONE_DAY
 
 SOON = timedelta(minutes=1)
 """After which a database that somebody else holds is asked about again."""
@@ -144,15 +146,24 @@ class Plan:
         rule = self._rules.get(database)
         if rule is None or database in self._running:
             return
-        answer = due(rule, self._histories.get(database, _NOTHING), now)
-        if answer.start:
+        history = self._histories.get(database, _NOTHING)
+        try:
+            answer = due(rule, history, now)
+            start, slot, ends, again = answer.start, answer.slot, answer.ends, answer.next
+        except ConfigError:
+            # Such as a zone that this machine doesn't know. Its attempt fails, on record; the
+            # rest of the fleet doesn't wait for it to be mended.
+            tried = max((at for at in history.failed if at <= now), default=None)
+            start = tried is None or now - tried >= LONGEST_RETRY
+            slot, ends, again = now, now + ONE_DAY, now + LONGEST_RETRY
+        if start:
             self._waiting[database] = Item(
-                database, rule.customer, rule.source, rule.bucket, answer.slot, answer.ends
+                database, rule.customer, rule.source, rule.bucket, slot, ends
             )
         else:
             self._waiting.pop(database, None)
-        if answer.next is not None:
-            self._ask_at(database, answer.next)
+        if again is not None:
+            self._ask_at(database, again)
         else:
             self._next.pop(database, None)
 

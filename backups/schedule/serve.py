@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType
 
-from backups.errors import Busy
+from backups.errors import BackupsError, Busy
 from backups.ports import Clock
 from backups.schedule.chores import CHORE
 from backups.schedule.scheduler import Scheduler
@@ -172,7 +172,10 @@ class _Server:
         for database, outcome in ended:
             self._over(database, outcome)
         if ended and not self._stop.asked and self._epoch is not None:
-            self.tick()
+            try:
+                self.tick()
+            except (BackupsError, OSError) as error:
+                self._say(f"warning: {error}")  # the next tick tries again
 
     def drain(self) -> None:
         """Let those that run come to their end, for a while."""
@@ -187,7 +190,10 @@ class _Server:
                 self._ports.workers.stop()
             if now - renewed >= TICK and self._epoch is not None:
                 renewed = now
-                self._try_to_stay()
+                try:
+                    self._try_to_stay()
+                except BackupsError as error:  # they hold leases of their own
+                    self._say(f"warning: {error}")
             self.wait(1.0)
 
     def _start_chore(self, chore: str) -> None:

@@ -95,9 +95,9 @@ def failed(app: App, policy: Policy, began: datetime, error: Exception) -> Outco
 
 def mourn(app: App, database: str, began: datetime, words: str) -> Outcome:
     """The failure of an attempt whose process died, put on record for it."""
-    if database.startswith(CHORE):
-        return mourn_chore(app, database.removeprefix(CHORE), words)
     try:
+        if database.startswith(CHORE):
+            return mourn_chore(app, database.removeprefix(CHORE), words)
         policy = app.catalog.policy(database)
     except BackupsError as error:
         return Outcome(f"failed: {words}; and this could not be recorded: {error}")

@@ -8,15 +8,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from schedule_kit import POLICY, MemoryCatalog
 
 from backups.clock import SystemClock
-from backups.errors import BackupsError
+from backups.errors import BackupsError, CatalogError
 from backups.ports import Progress
+from backups.schedule import serve
 from backups.schedule import workers as module
+from backups.schedule.choose import Limits
+from backups.schedule.scheduler import Scheduler
 from backups.schedule.workers import Outcome, Patience, Workers
 
 CLOCK = SystemClock()
@@ -121,9 +126,59 @@ def test_a_stop_ends_all_and_leaving_ends_what_is_left() -> None:
     assert len(workers) == 0
 
 
+class Noon(SystemClock):
+    """A time of day at which the backup is due."""
+
+    def now(self) -> datetime:
+        return super().now().replace(hour=12)
+
+
+class Reluctant(MemoryCatalog):
+    """Out of reach after the first look at it."""
+
+    looked = 0
+
+    def revision(self) -> str:
+        self.looked += 1
+        if self.looked > 1:
+            raise CatalogError("the catalog is out of reach")
+        return super().revision()
+
+
+def test_serving_outlives_a_catalog_out_of_reach() -> None:
+    catalog, said = Reluctant(), list[str]()
+    catalog.declare([POLICY])
+    with (
+        Workers(works, CLOCK, Patience(LONG, LONG), mourned) as workers,
+        closing(serve.Stop()) as stop,
+    ):
+
+        def say(words: str) -> None:
+            said.append(words)
+            if words.startswith("warning"):
+                stop.ask()
+
+        serve.serve(
+            serve.Ports(
+                clock=Noon(),
+                scheduler=Scheduler(catalog.policies, catalog, Limits(1, 1, 1)),
+                chores=lambda _: [],
+                workers=workers,
+                lead=lambda: nullcontext(1),
+                renew=lambda _: None,
+                drain=LONG,
+                say=say,
+            ),
+            stop,
+        )
+    assert said[-3:] == [
+        "shop: shop is done", "warning: the catalog is out of reach", "stopped",
+    ]  # fmt: skip
+
+
 ORPHAN = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from test_workers import *
 
 def tells(database, progress):
@@ -143,7 +198,7 @@ if __name__ == "__main__":
 
 def test_a_worker_does_not_outlive_its_scheduler(tmp_path: Path) -> None:
     script = tmp_path / "orphan.py"
-    script.write_text(ORPHAN.format(folder=str(HERE.parent)))
+    script.write_text(ORPHAN.format(folders=list(map(str, HERE.parents[:2]))))
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True
     ) as parent:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.postgres, pytest.mark.s3]
 
 MINUTE = timedelta(minutes=1)
-STEP = timedelta(hours=3)
+STEP = timedelta(hours=6)
 DAY = timedelta(days=1)
 ZONES = {"shop": "Europe/Berlin", "blog": "America/New_York"}
 CUSTOMERS = {"shop": "acme", "blog": "birch"}

@@ -256,3 +256,11 @@ def test_ten_thousand_do_not_start_together() -> None:
     )
     assert len(minutes) == 240
     assert max(minutes.values()) < 90  # 42 on the average
+
+
+def test_a_failure_that_a_wrong_clock_dated_ahead_delays_nothing() -> None:
+    policy = replace(POLICY, window="01:00-02:00 UTC")
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    ahead = History((), (now + 11 * HOUR + 50 * MINUTE,))
+    assert due(policy, ahead, now).start
+    assert not due(policy, History((), (now - MINUTE,)), now).start
