@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,18 +26,19 @@ from backups.schedule.scheduler import Scheduler
 from backups.schedule.workers import Outcome, Patience, Workers
 
 CLOCK = SystemClock()
-LONG = timedelta(hours=1)
-SHORT = timedelta(milliseconds=300)
+LONG = timedelta(hours=2)
+SHORT = timedelta(minutes=30)
 HERE = Path(__file__)
 
 
 def works(database: str, progress: Progress) -> Outcome:
     progress("dumping", 1, None)
-    return Outcome(f"{database} is done", taken=CLOCK.now())
+    return Outcome(f"{Path(database).name} is done", taken=CLOCK.now())
 
 
 def hangs(database: str, progress: Progress) -> Outcome:
     try:
+        Path(database).touch()
         threading.Event().wait(60)
     except BackupsError as error:
         return Outcome(f"failed: {error}", failed=CLOCK.now())
@@ -45,6 +47,7 @@ def hangs(database: str, progress: Progress) -> Outcome:
 
 def goes_on(database: str, progress: Progress) -> Outcome:
     try:
+        Path(database).touch()
         while True:
             threading.Event().wait(0.02)
             progress("dumping", 1, None)
@@ -54,6 +57,7 @@ def goes_on(database: str, progress: Progress) -> Outcome:
 
 def is_deaf(database: str, progress: Progress) -> Outcome:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
+    Path(database).touch()
     threading.Event().wait(60)
     return Outcome("it was not ended")
 
@@ -71,58 +75,73 @@ def mourned(database: str, _began: datetime, words: str) -> Outcome:
     return Outcome(f"mourned: {words}", failed=CLOCK.now())
 
 
+@dataclass(frozen=True)
+class Hurry(SystemClock):
+    """An hour ahead from when the worker says by a file that it is at work."""
+
+    file: Path
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 3600 * self.file.exists()
+
+
 def outcome(
-    work: Callable[[str, Progress], Outcome], stall: timedelta = LONG, longest: timedelta = LONG
+    folder: Path,
+    work: Callable[[str, Progress], Outcome],
+    stall: timedelta = LONG,
+    longest: timedelta = LONG,
 ) -> Outcome:
-    with Workers(work, CLOCK, Patience(stall, longest), mourned) as workers:
-        workers.start("shop")
+    name = str(folder / "shop")
+    with Workers(work, Hurry(folder / "shop"), Patience(stall, longest), mourned) as workers:
+        workers.start(name)
         while len(workers):
             for database, found in workers.wait(0.1):
-                assert database == "shop"
+                assert database == name
                 return found
     raise AssertionError("it came to no outcome")
 
 
-def test_one_that_works() -> None:
-    found = outcome(works)
+def test_one_that_works(tmp_path: Path) -> None:
+    found = outcome(tmp_path, works)
     assert found.words == "shop is done"
     assert found.taken
 
 
-def test_without_progress_it_is_ended() -> None:
-    assert "no progress" in outcome(hangs, stall=SHORT).words
+def test_without_progress_it_is_ended(tmp_path: Path) -> None:
+    assert "no progress" in outcome(tmp_path, hangs, stall=SHORT).words
 
 
-def test_progress_does_not_help_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "too long" in outcome(goes_on, longest=SHORT).words
+def test_progress_does_not_help_for_ever(tmp_path: Path) -> None:
+    assert "too long" in outcome(tmp_path, goes_on, longest=SHORT).words
 
 
-def test_who_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRACE", SHORT)
-    assert outcome(is_deaf, stall=SHORT).words == (
+def test_who_does_not_hear_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", timedelta(milliseconds=100))
+    assert outcome(tmp_path, is_deaf, stall=SHORT).words == (
         "mourned: it made no progress for too long (signal 9)"
     )
 
 
-def test_one_that_dies_is_mourned() -> None:
-    assert outcome(dies).words == "mourned: its process died (signal 9)"
+def test_one_that_dies_is_mourned(tmp_path: Path) -> None:
+    assert outcome(tmp_path, dies).words == "mourned: its process died (signal 9)"
 
 
-def test_one_that_breaks_is_mourned() -> None:
-    assert outcome(breaks).words == "mourned: its process died"
+def test_one_that_breaks_is_mourned(tmp_path: Path) -> None:
+    assert outcome(tmp_path, breaks).words == "mourned: its process died"
 
 
-def test_a_stop_ends_all_and_leaving_ends_what_is_left() -> None:
+def test_a_stop_ends_all_and_leaving_ends_what_is_left(tmp_path: Path) -> None:
     with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
-        for name in ("a", "b"):
+        names = [str(tmp_path / name) for name in "ab"]
+        for name in names:
             workers.start(name)
         workers.stop()
         ended = []
         while len(workers):
             ended += workers.wait(0.1)
-    assert sorted(name for name, _ in ended) == ["a", "b"]
+    assert sorted(name for name, _ in ended) == names
     with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
-        workers.start("c")
+        workers.start(str(tmp_path / "c"))
     assert len(workers) == 0
 
 
@@ -182,8 +201,8 @@ sys.path[:0] = {folders!r}
 from test_workers import *
 
 def tells(database, progress):
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         threading.Event().wait(60)
     finally:
         print("ended", flush=True)
