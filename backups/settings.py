@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
 from backups.errors import ConfigError
 
@@ -74,6 +74,37 @@ class Home:
         return self.keys / "restore-recipient.txt"
 
 
+class ScratchSettings(BaseModel):
+    """Where restore tests put a copy, to destroy it again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: Literal["private", "server"] = "private"
+    """`private`: a server made for each copy on this machine. `server`: a database on the
+    server under `url`, which an operator set aside and marked."""
+    url: str | None = None
+    """libpq URL of that server, without a password."""
+    password: str | None = None
+    """Reference to its password, as in a fleet file."""
+    region: str = ""
+    """Where this machine, or that server, is: reports say where plaintext was."""
+    directory: str | None = None
+    """Folder for private servers; a short path, as a socket's is limited. The system's one for
+    temporary files when none is named."""
+    memory_mb: int | None = Field(default=None, ge=1024)
+    """Address space of each process of a private server."""
+    disk_mb: int | None = Field(default=None, ge=1024)
+    """What a copy may be expected to take, and the length of any one of its files."""
+    ttl_minutes: int = Field(default=240, ge=1, le=7 * 24 * 60)
+    """A restore test that takes longer is ended. ASSUMED."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.kind == "server") != (self.url is not None):
+            raise ValueError("scratch: a url is for kind `server`, which needs one")
+        return self
+
+
 class Settings(BaseModel):
     """What an operator may set for the whole home; every one has a default."""
 
@@ -109,6 +140,7 @@ class Settings(BaseModel):
     """The operator's own store, for the catalog's own backups by `serve`."""
     catalog_recipients: list[str] = []
     """age public keys of the operator: whom the catalog's own backups are encrypted to."""
+    scratch: ScratchSettings = ScratchSettings()
     hosted: bool = False
     """Customers name endpoints themselves: none may lead to a private address."""
     hosted_allow: list[IPvAnyNetwork] = []

@@ -71,20 +71,21 @@ def choose(server_major: int, archive_tool: int = 0) -> Tools:
 
 def installed() -> tuple[Tools, ...]:
     """All that were found; where two are of one major, the first found counts."""
-    return _installed(tuple(_folders()))
+    return _installed(tuple(folders()))
 
 
 @cache
-def _installed(folders: tuple[Path, ...]) -> tuple[Tools, ...]:
+def _installed(places: tuple[Path, ...]) -> tuple[Tools, ...]:
     found: dict[int, Tools] = {}
-    for folder in folders:
+    for folder in places:
         tools = _look(folder)
         if tools:
             found.setdefault(tools.major, tools)
     return tuple(found[major] for major in sorted(found))
 
 
-def _folders() -> Iterator[Path]:
+def folders() -> Iterator[Path]:
+    """Where programs may be, in the order of preference."""
     explicit = os.environ.get("BACKUPS_PG_BIN")
     if explicit:  # it alone counts: whoever names folders means them
         yield from map(Path, explicit.split(os.pathsep))

@@ -1,0 +1,1 @@
+"""Places that a copy is restored to, and that are destroyed afterwards."""

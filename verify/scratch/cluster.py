@@ -1,0 +1,185 @@
+"""An empty PostgreSQL server inside a boundary: its programs, its settings, its start."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from backups.engines.postgres.server import connected, login
+from backups.engines.postgres.tools import folders
+from backups.errors import EnvironmentLacks, RestoreFailed, ToolError, Unreachable
+from backups.model import Source
+from backups.ports import Clock
+from verify.scratch.boundary import ENVIRONMENT, Boundary, Room
+
+SUPERUSER = "postgres"
+"""As on most sources: event triggers and the like can be owned by a superuser only."""
+SOCKET = ".s.PGSQL.5432"
+_START = 60.0
+"""Seconds that a server may take to start."""
+
+_SETTINGS: Mapping[str, str] = {
+    # Nobody but us may reach it; what can be reached from it is the boundary's.
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    # It is thrown away, so nothing needs to survive a crash.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "2GB",
+    "autovacuum": "off",
+    "maintenance_work_mem": "256MB",
+    "shared_buffers": "256MB",
+    # Leaves nothing outside its folder.
+    "dynamic_shared_memory_type": "mmap",
+    # Restored code must not act by itself. Triggers and constraints stay as they are: they
+    # are what is compared, and an archive makes them after its rows.
+    "shared_preload_libraries": "",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+    "max_logical_replication_workers": "0",
+    "archive_mode": "off",
+    "archive_command": "",
+    "ssl": "off",
+    # Statements and rows of customers are in no log.
+    "logging_collector": "off",
+    "log_destination": "stderr",
+    "log_min_messages": "fatal",
+    "log_min_error_statement": "panic",
+    "log_statement": "none",
+}
+_SINCE_17 = {"event_triggers": "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """A server's programs of one release."""
+
+    folder: Path
+    major: int
+
+    def needed(self) -> tuple[Path, ...]:
+        """Folders outside /usr that must be seen for them to run."""
+        folder = self.folder
+        if folder.is_relative_to("/usr"):
+            return ()
+        package = folder.parent.parent  # a wheel keeps its libraries beside its package
+        libraries = package.with_name(f"{package.name}.libs")
+        return (folder.parent, *([libraries] if libraries.is_dir() else []))
+
+
+def programs(major: int) -> Programs:
+    """Those of a server of exactly this major version. Raises EnvironmentLacks."""
+    for folder in folders():
+        found = _look(folder)
+        if found and found.major == major:
+            return found
+    raise EnvironmentLacks(
+        f"no PostgreSQL {major} server can be started here",
+        hint=f"Install the package postgresql-{major}, or set BACKUPS_PG_BIN to the folder "
+        "with its initdb, postgres and client tools.",
+    )
+
+
+@cache
+def _look(folder: Path) -> Programs | None:
+    # Not where a link to it lies: it looks for its other files from where it is.
+    folder = (folder / "postgres").resolve().parent
+    if not all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres")):
+        return None
+    try:
+        said = subprocess.run(
+            [folder / "postgres", "--version"],
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+            check=True,
+        ).stdout.decode("ascii", "replace")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.match(r"postgres \(PostgreSQL\) (\d+)", said)
+    return Programs(folder, int(found[1])) if found else None
+
+
+def make(found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
+    """An empty cluster with checksums. Raises ToolError.
+
+    Its own encoding says nothing about the copy's, which is made from `template0`."""
+    argv: Sequence[str | Path] = [
+        *(found.folder / "initdb", "-D", data, "--username", SUPERUSER, "--auth", "trust"),
+        *("--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-sync"),
+    ]
+    try:
+        done = subprocess.run(
+            boundary.argv(argv, room),
+            cwd=room.folder,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_START,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"initdb of PostgreSQL {found.major} did not end: {error}") from None
+    if done.returncode:
+        raise ToolError(
+            f"initdb of PostgreSQL {found.major} failed: {_last(done.stderr)}",
+            hint=f"The user {boundary.user.name} must be able to run {found.folder}.",
+        )
+
+
+def start(
+    found: Programs, boundary: Boundary, room: Room, data: Path, socket: Path, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """The server's outermost process; `log` is what it complains into."""
+    settings = {
+        **_SETTINGS,
+        **(_SINCE_17 if found.major >= 17 else {}),
+        "unix_socket_directories": str(socket),
+    }
+    argv: Sequence[str | Path] = [
+        *(found.folder / "postgres", "-D", data),
+        # What is said here, ALTER SYSTEM can't change.
+        *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+    ]
+    return subprocess.Popen(
+        boundary.argv(argv, room),
+        cwd=room.folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # not told of what is typed at our terminal
+    )
+
+
+def await_ready(
+    process: subprocess.Popen[bytes], source: Source, log: Path, clock: Clock
+) -> str:
+    """The server's version, as soon as it answers. Raises RestoreFailed when it doesn't."""
+    until = clock.monotonic() + _START
+    while process.poll() is None and clock.monotonic() < until:
+        try:
+            with connected(login(source)) as connection:
+                return connection.info.parameter_status("server_version") or ""
+        except Unreachable:
+            clock.sleep(0.02)
+    raise RestoreFailed(
+        f"the scratch server did not start: {_last(log.read_bytes())}",
+        hint="Nothing of it is left.",
+    )
+
+
+def _last(said: bytes) -> str:
+    """It holds no row: there was none yet."""
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:300] if lines else "it said nothing"
