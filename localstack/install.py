@@ -132,6 +132,7 @@ def system_tools() -> None:
         "zstd": "zstd",
         "openssl": "openssl",
         "npm": "npm",
+        "bwrap": "bubblewrap",  # keeps scratch servers in
         "rclone": "rclone",  # a second client of the Google Cloud Storage endpoint
         "node": "nodejs",
     }
