@@ -393,4 +393,4 @@ class Archive(Protocol):
         """Raises NotFound."""
 
     def verified(self, database: str) -> dict[str, datetime]:
-        """Backups whose newest restore test passed, with when it ended."""
+        """Backups that passed a restore test and failed none since, with when it ended."""

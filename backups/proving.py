@@ -32,7 +32,12 @@ class Phase:
 
     name: str
     """prepare, fetch and load, compare, examine or destroy."""
-    seconds: float
+    milliseconds: int
+
+    @property
+    def seconds(self) -> float:
+        """The same in seconds."""
+        return self.milliseconds / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,8 @@ class Opinion:
     """A verdict of somebody else on a restore test, beside ours; it can't make it pass."""
 
     id: str
+    customer: str
+    database: str
     drill: str
     name: str
     """Of the person or validator who gives it."""

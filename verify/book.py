@@ -46,7 +46,8 @@ class Book:
         try:
             yield
         finally:
-            self.phases.append(Phase(name, round(self.clock.monotonic() - began, 3)))
+            took = self.clock.monotonic() - began
+            self.phases.append(Phase(name, round(1000 * took)))
 
     @contextmanager
     def proving(

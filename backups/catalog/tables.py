@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backups.catalog.columns import Id, Instant, metadata
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -359,4 +359,19 @@ chores = Table(
     Column("began_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("error", Text),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", Id, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("customer", Id),  # none: of the whole fleet
+    Column("database", Id),
+    Column("at", Instant, nullable=False),
+    Column("document", Text, nullable=False),  # canonical JSON: its digest is in the chain
+    UniqueConstraint("id", "kind"),
+    Index(None, "kind", "at"),
+    Index(None, "database", "kind", "at"),
 )

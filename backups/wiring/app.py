@@ -14,6 +14,7 @@ from backups.entropy import SystemEntropy
 from backups.errors import CatalogError
 from backups.ports import (
     Agenda,
+    Archive,
     Audit,
     Catalog,
     Clock,
@@ -40,6 +41,7 @@ class App:
     diary: Diary
     standings: Standings
     reconciliation: Reconciliation
+    archive: Archive
     clock: Clock
     entropy: SystemEntropy
 
@@ -66,6 +68,7 @@ def opened(
     from backups.catalog.agenda import SqlAgenda
     from backups.catalog.audit import SqlAudit
     from backups.catalog.chores import SqlDiary
+    from backups.catalog.evidence import SqlArchive
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
@@ -96,6 +99,7 @@ def opened(
             diary=SqlDiary(catalog),
             standings=SqlStandings(catalog),
             reconciliation=reconciliation,
+            archive=SqlArchive(catalog),
             clock=clock,
             entropy=entropy,
         )
