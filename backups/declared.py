@@ -18,8 +18,9 @@ class Plan:
     """How many ISO weeks (UTC) keep their newest backup beyond the window."""
     keep_monthly: int = 0
     keep_yearly: int = 0
-    restore_test: str | None = None
-    """How often one of its backups is restored for proof: daily, weekly or monthly."""
+    restore_test: str | None = "monthly"
+    """How often one of its backups is restored for proof: daily, weekly or monthly, which is
+    also what None, in old records, stands for."""
     rto_minutes: int | None = None
     """How long a restore may take, by what was promised."""
     second_approver: bool = False
@@ -38,6 +39,14 @@ class Destination:
     pruner: str | None = None
     key_ref: str | None = None
     """The reference of a stored key, where there must be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """A customer's query that must be true of every copy."""
+
+    name: str
+    sql: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,11 @@ class Policy:
     """Hours in which none starts: `Sun 02:00-06:00 Europe/Berlin`."""
     paused: bool = False
     """No backup is taken by the schedule."""
+    assertions: tuple[Assertion, ...] = ()
+    application_role: str = ""
+    """A role that must be able to read a copy; empty: the database's owner."""
+    scratch_region: str = ""
+    """Where alone a copy may be made for a restore test; empty: anywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from backups.declared import Assertion
 from backups.model import Fingerprint, Source
 from backups.proving import Check, Place
 
@@ -49,14 +50,6 @@ class Scratch(Protocol):
 
     def sweep(self, now: datetime) -> list[Place]:
         """Destroy what outlived its deadline or its process; returns what was found."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assertion:
-    """A customer's query that must be true of every copy."""
-
-    name: str
-    sql: str
 
 
 @dataclass(frozen=True, slots=True)

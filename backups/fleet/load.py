@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from backups.declared import Assertion
 from backups.errors import ConfigError
 from backups.fleet.document import EACH, Document, Place, near, read, refuse, validate
 from backups.fleet.places import Claim, trespasses
@@ -52,6 +53,9 @@ def policies(fleet: Fleet) -> list[Policy]:
                 window=database.window,
                 maintenance=tuple(database.maintenance),
                 paused=database.paused,
+                assertions=tuple(Assertion(a.name, a.sql) for a in database.assertions),
+                application_role=database.application_role,
+                scratch_region=customer.scratch_region,
             )
             found.append(policy)
     return found

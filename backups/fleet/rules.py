@@ -128,7 +128,7 @@ class PlanRule(_Rule):
     keep_yearly: int = Field(default=0, ge=0, le=100)
     """The same of so many years."""
     restore_test: Literal["daily", "weekly", "monthly"] | None = None
-    """How often a backup is restored for proof."""
+    """How often a backup is restored for proof; monthly when not said."""
     rpo_hours: int | None = Field(default=None, ge=1)
     """How old the newest backup may become before the alarm rings; 26 when not said."""
     rto_minutes: int | None = Field(default=None, ge=1)
@@ -176,7 +176,7 @@ class Store(_Rule):
 
 
 class Assertion(_Rule):
-    """A query that must be true of every restored copy. No effect in this release."""
+    """A query that must be true of every restored copy: one row with one boolean."""
 
     name: str = Field(min_length=1, max_length=200)
     sql: str = Field(min_length=1)
@@ -201,6 +201,9 @@ class Database(_Rule):
     retired: bool = False
     """It is no more: no new backups, and the last good one goes when its window ends."""
     assertions: list[Assertion] = []
+    """What restore tests ask of every copy, read-only."""
+    application_role: str = Field(default="", max_length=63)
+    """A role that must be able to read a copy; the database's owner when not said."""
 
 
 class Customer(_Rule):
@@ -221,6 +224,8 @@ class Customer(_Rule):
         min_length=1, max_length=20
     )
     """age public keys (age1...): whoever holds one's identity can read every backup."""
+    scratch_region: str = Field(default="", max_length=100)
+    """Where alone copies are made for restore tests: the `region` of the scratch settings."""
     databases: list[Database] = []
 
     @model_validator(mode="after")
