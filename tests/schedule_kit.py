@@ -26,7 +26,7 @@ from backups.schedule.scheduler import Scheduler
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-TICK = 2 * MINUTE
+TICK = 3 * MINUTE
 LEASE = 5 * MINUTE
 POLICY = Policy(
     customer="acme",
@@ -68,12 +68,19 @@ class MemoryCatalog:
     unfinished: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     held: dict[str, tuple[int, str, datetime | None]] = field(default_factory=dict)
     changes: int = 0
+    listed: dict[str, list[Backup]] = field(default_factory=lambda: defaultdict(list))
+    plans: dict[str, list[tuple[Plan, datetime | None]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """Of every version of a policy, with the start of the first run under it."""
+    last_commit: datetime | None = None
 
     def declare(self, policies: list[Policy]) -> None:
         for policy in policies:
             known = self.rules.get(policy.database)
             version = known.version + 1 if known else 1
             self.rules[policy.database] = replace(policy, version=version)
+            self.plans[policy.database].append((policy.plan, None))
             self.changes += 1
 
     def policies(self) -> list[Policy]:
@@ -104,6 +111,9 @@ class MemoryCatalog:
         if run.epoch is not None and epoch > run.epoch:
             raise Busy(f"{run.database} was taken over by another process")
         self.all_runs[run.id] = run
+        plan, first = self.plans[run.database][run.policy_version - 1]
+        if first is None:
+            self.plans[run.database][run.policy_version - 1] = plan, run.started_at
         self.unfinished[run.database].add(run.id)
 
     def prepare_run(self, run_id: str, envelope: bytes) -> None:
@@ -120,6 +130,8 @@ class MemoryCatalog:
             raise CatalogError(f"run {run.id} is {run.state}, not prepared")
         self._end(run, "committed", ended_at)
         self.taken[run.database].append(backup.created_at)
+        self.listed[run.database].append(backup)
+        self.last_commit = ended_at
 
     def end_run(self, run_id: str, state: str, ended_at: datetime, error: str) -> None:
         run = self.all_runs[run_id]
@@ -369,7 +381,8 @@ class World:
             return
 
     def _backup(self, run: Run) -> Backup:
+        days = self.catalog.policy(run.database).plan.retention_days
         return Backup(
             run.id, run.customer, run.database, "postgresql", run.started_at,
-            run.started_at + timedelta(days=30), 1, 1, "s3://acme", "0" * 64,
+            run.started_at + timedelta(days=days), 1, 1, "s3://acme", "0" * 64,
         )  # fmt: skip
