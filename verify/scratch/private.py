@@ -68,7 +68,8 @@ class PrivateGround:
 
 
 class PrivateServers:
-    """Makes them. A server ends with the thread that acquired it."""
+    """Makes them. A server ends with the thread that acquired it; should that one
+    die while it is being started, `sweep` or its deadline ends it."""
 
     def __init__(self, directory: Path, region: str, limits: Limits, clock: Clock) -> None:
         self._home = marks.home(directory)
