@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from backups.errors import ConfigError
@@ -12,7 +13,10 @@ from backups.settings import Home, Settings
 
 _TEXT = (
     "# Settings of this home. These are the defaults; take the # away to change one.\n"
-    + "".join(f"# {name}: {field.default}\n" for name, field in Settings.model_fields.items())
+    + "".join(
+        f"# {name}: {json.dumps(field.default)}\n"  # which is YAML
+        for name, field in Settings.model_fields.items()
+    )
 )
 
 
