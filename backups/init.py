@@ -14,8 +14,8 @@ from backups.settings import Home, Settings
 _TEXT = (
     "# Settings of this home. These are the defaults; take the # away to change one.\n"
     + "".join(
-        f"# {name}: {json.dumps(field.default)}\n"  # which is YAML
-        for name, field in Settings.model_fields.items()
+        f"# {name}: {json.dumps(value)}\n"  # which is YAML
+        for name, value in Settings().model_dump(mode="json").items()
     )
 )
 
