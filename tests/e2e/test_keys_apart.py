@@ -28,6 +28,7 @@ opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from backups.cli import run
 print("EXIT", run(sys.argv[1:]))
+marker = "seen by the " + "spy"
 print("IDENTITY OPENED", any("restore-identity" in path for path in opened), flush=True)
 sys.stdin.read()
 """
@@ -51,7 +52,9 @@ def spied_on(house: House, *argv: str) -> tuple[str, bool]:
             line = process.stdout.readline()
             assert line, said
             said += line
-        found = any(needle in span for span in memory_of(process.pid) for needle in needles)
+        spans = list(memory_of(process.pid))
+        assert any(b"seen by the spy" in span for span in spans)  # it looks where texts are
+        found = any(needle in span for span in spans for needle in needles)
         process.communicate("")
     return said, found
 
@@ -86,11 +89,11 @@ def test_a_backup_opens_no_identity(declared: House) -> None:
 
 
 def test_the_spy_would_have_seen_it(declared: House) -> None:
+    """That it still lies in memory at the end is likely, and for nobody to promise."""
     declared.must("run", "shop")
-    said, found = spied_on(declared, "check", "shop")
+    said, _ = spied_on(declared, "check", "shop")
     assert "EXIT 0" in said
     assert "IDENTITY OPENED True" in said
-    assert found
 
 
 def test_a_backup_needs_no_identity_and_a_restore_does(declared: House, tmp_path: Path) -> None:
