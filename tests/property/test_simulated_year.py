@@ -127,7 +127,7 @@ def test_one_backup_per_database_and_local_day(size: int) -> None:
     world.at(BEGIN + timedelta(days=170), lambda: catalog.declare(policies[3::10]))
     keeper = Keeper(catalog, dice)
     for n, policy in enumerate(policies):
-        for day in range(n % 5 + 20, 366, 5):
+        for day in range(n % 12 + 20, 366, 12):
             at, name = BEGIN + timedelta(days=day, minutes=n), policy.database
             world.at(at, lambda name=name, at=at: keeper.prune(name, at))
     world.run(END)
