@@ -1,0 +1,1 @@
+"""What engines tell about a copy that was restored: levels 9 to 11 of the ladder."""

@@ -1,0 +1,144 @@
+"""Level 9: every page is what PostgreSQL wrote, every row can be read.
+
+amcheck's functions: https://www.postgresql.org/docs/current/amcheck.html.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from backups.engines.postgres.server import quoted
+from backups.proving import Check
+from verify.examine.pg_session import SLOW, USERS, Session, told, unknown, words
+
+_AVAILABLE = "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
+_PACKAGE = (
+    "the server lacks the extension amcheck: Debian has it in postgresql-{major},"
+    " PGDG for Red Hat in postgresql{major}-contrib"
+)
+_SCHEMA = """
+    SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+     WHERE e.extname = 'amcheck'"""
+# Shared catalogs are the server's, not the copy's, and locking them would stop others.
+_HEAPS = """
+    SELECT c.oid, n.nspname, c.relname
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_am a ON a.oid = c.relam
+     WHERE c.relkind IN ('r', 'm', 't') AND a.amname = 'heap' AND c.relpersistence <> 't'
+       AND NOT c.relisshared ORDER BY 1"""
+_INDEXES = """
+    SELECT c.oid, n.nspname, c.relname
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_am a ON a.oid = c.relam JOIN pg_index i ON i.indexrelid = c.oid
+     WHERE c.relkind = 'i' AND a.amname = 'btree' AND c.relpersistence <> 't'
+       AND NOT c.relisshared AND i.indisvalid AND i.indisready ORDER BY 1"""
+_RELATIONS = f"""
+    SELECT c.oid, n.nspname, c.relname,
+           ARRAY(SELECT a.attname FROM pg_attribute a
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                    AND a.attgenerated <> 'v' ORDER BY a.attnum)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't' AND {USERS}
+     ORDER BY 2, 3"""
+_LARGE_OBJECTS = "SELECT count(*), coalesce(sum(octet_length(data)), 0) FROM pg_largeobject"
+
+
+def pages(session: Session) -> Iterator[Check]:
+    """amcheck over every table, TOAST table, materialised view and B-tree, the catalog's too:
+    the heap with its TOAST pointers, the tree against its heap.
+
+    It evaluates index expressions as the table's owner in a restricted context by itself.
+    """
+    expected = "every page is in order"
+    if not session.rows(_SCHEMA) and not session.rows(_AVAILABLE):
+        major = session.connection.info.server_version // 10000
+        yield Check("pages", None, expected, _PACKAGE.format(major=major))
+        return
+    try:
+        if not session.rows(_SCHEMA):
+            session.connection.execute("CREATE SCHEMA backups_amcheck")
+            session.connection.execute("CREATE EXTENSION amcheck SCHEMA backups_amcheck")
+    except psycopg.Error as error:
+        yield Check("pages", None, expected, words(error))
+        return
+    ((schema,),) = session.rows(_SCHEMA)
+    heap = quoted(
+        "SELECT count(*), min(format('block %%s, item %%s: %%s', blkno, offnum, msg))"
+        " FROM {s}.verify_heapam(%(oid)s::oid, check_toast := true)",
+        s=schema,
+    )
+    tree = quoted(
+        "SELECT 0, {s}.bt_index_parent_check(%(oid)s::oid, heapallindexed := true)::text",
+        s=schema,
+    )
+    heaps, indexes = session.rows(_HEAPS), session.rows(_INDEXES)
+    problems = [
+        check
+        for relations, statement in ((heaps, heap), (indexes, tree))
+        for oid, namespace, name in relations
+        for check in _checked(session, statement, oid, f"{namespace}.{name}", expected)
+    ]
+    counted = f"{len(heaps)} tables and {len(indexes)} indexes are"
+    yield from told("pages", expected, problems, counted)
+
+
+def _checked(
+    session: Session, statement: sql.Composed, oid: int, subject: str, expected: str
+) -> Iterator[Check]:
+    try:
+        with session.timed(SLOW):
+            row = session.connection.execute(statement, {"oid": oid}).fetchone()
+    except psycopg.Error as error:
+        # Damage is told as an error of the classes XX and 58; anything else is no finding.
+        found = (error.sqlstate or "")[:2] in ("XX", "58")
+        yield Check("pages", False if found else None, expected, words(error), subject)
+        return
+    if row is not None and row[0]:
+        more = f"; and {row[0] - 1} more" if row[0] > 1 else ""
+        yield Check("pages", False, expected, f"{row[1]}{more}", subject)
+
+
+def full_read(session: Session) -> Iterator[Check]:
+    """Every row of every table and materialised view, out of TOAST and through the types'
+    own output, and every large object. Rows stay at the server: only sums come back."""
+    expected = "every row can be read"
+    problems: list[Check] = []
+    rows = size = 0
+    relations = session.rows(_RELATIONS)
+    for _, namespace, name, columns in relations:
+        row = sql.SQL("ROW(") + sql.SQL(", ").join(map(sql.Identifier, columns)) + sql.SQL(")")
+        table = quoted(" FROM ONLY {n}.{t}", n=namespace, t=name)
+        try:
+            count, length = _read(session, row, table)
+            rows, size = rows + count, size + length
+        except psycopg.Error as error:
+            passed = None if unknown(error) else False
+            subject = f"{namespace}.{name}"
+            problems.append(Check("full read", passed, expected, words(error), subject))
+    try:
+        with session.timed(SLOW):
+            objects, length = session.one(_LARGE_OBJECTS)
+            size += length
+    except psycopg.Error as error:
+        passed = None if unknown(error) else False
+        problems.append(Check("full read", passed, expected, words(error), "large objects"))
+        objects = 0
+    counted = f"{rows} rows of {len(relations)} tables, {objects} pages of large objects"
+    yield from told("full read", expected, problems, f"{counted}, {size} bytes")
+
+
+def _read(session: Session, row: sql.Composed, table: sql.Composed) -> tuple[int, int]:
+    """Rows and bytes."""
+    start = sql.SQL("SELECT count(*), coalesce(sum(octet_length(")
+    try:
+        with session.timed(SLOW):
+            binary = start + sql.SQL("record_send(") + row + sql.SQL("))), 0)") + table
+            count, length = session.one(binary)
+    except psycopg.errors.UndefinedFunction:  # a type without binary output, as aclitem
+        with session.timed(SLOW):
+            text = start + sql.SQL("record_out(") + row + sql.SQL(")::text)), 0)") + table
+            count, length = session.one(text)
+    return int(count), int(length)
