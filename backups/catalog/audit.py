@@ -43,13 +43,14 @@ class SqlAudit:
             query = select(table).where(table.c.sequence > after)
             with read(self._engine) as connection:
                 page = connection.execute(query.order_by(table.c.sequence).limit(PAGE)).all()
-            yield from map(_record, page)
+            yield from map(record_of, page)
             if len(page) < PAGE:
                 return
             after = page[-1].sequence
 
 
-def _record(row: Row[Any]) -> Record:
+def record_of(row: Row[Any]) -> Record:
+    """A row of `audit`."""
     fields = dict(row._mapping)
     del fields["digest"]  # only ever computed anew
     return Record(**fields)

@@ -110,9 +110,6 @@ class Notices(Protocol):
     ) -> Incident:
         """Raises UsageError while it goes on, or when it is closed already."""
 
-    def untold(self, before: datetime) -> int:
-        """Standing alarms that nobody was told of, though each became an event before."""
-
     # --- what is told
 
     def health(self) -> dict[str, Health]:
