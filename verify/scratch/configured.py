@@ -87,7 +87,7 @@ class ConfiguredServer:
             found = connection.info.server_version // 10000
             if found != wanted:
                 raise EnvironmentLacks(
-                    f"the scratch server is PostgreSQL {found}, and the backup of {wanted}",
+                    f"the scratch server is {found}, the backup is of PostgreSQL {wanted}",
                     hint=f"Set a server of PostgreSQL {wanted} aside, or use private ones.",
                 )
             needs.require(connection, need)
