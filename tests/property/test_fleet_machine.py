@@ -67,7 +67,7 @@ WINDOWS = (
     "01:00-05:00 UTC", "02:00-03:00 Europe/Berlin", "22:00-23:30 America/New_York",
     "00:00-24:00 Pacific/Auckland",
 )  # fmt: skip
-PLANS = tuple(replace(POLICY.plan, retention_days=days) for days in (3, 6))
+PLANS = tuple(replace(POLICY.plan, retention_days=days) for days in (2, 4))
 
 
 class Killed(BaseException):
@@ -184,6 +184,14 @@ class Fleet(RuleBasedStateMachine):
     @rule(minutes=st.integers(1, 2000))
     def time_goes_by(self, minutes: int) -> None:
         self.clock.at += minutes * MINUTE
+
+    @rule(days=st.integers(1, 6), host=st.integers(0, 1))
+    def days_go_by(self, days: int, host: int) -> None:
+        for _ in range(days):
+            self.clock.at += DAY
+            self.tick(host, True, None, False)
+            for name in OWNERS:
+                self.prune(name, None)
 
     @rule(minutes=st.integers(1, 300))
     def the_clock_is_set_back(self, minutes: int) -> None:
@@ -412,10 +420,10 @@ def manifests(keys: set[str]) -> set[str]:
 
 
 class TestFleet(Fleet.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
 class TestFleetAtLength(Fleet.TestCase):  # type: ignore[misc]
-    settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+    settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
