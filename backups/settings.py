@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
 from backups.errors import ConfigError
+from backups.notify.rules import Notify
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ class Settings(BaseModel):
     catalog_recipients: list[str] = []
     """age public keys of the operator: whom the catalog's own backups are encrypted to."""
     scratch: ScratchSettings = ScratchSettings()
+    notify: Notify = Notify()
+    """Whom alarms and events are sent to, and the dead-man's URL."""
     hosted: bool = False
     """Customers name endpoints themselves: none may lead to a private address."""
     hosted_allow: list[IPvAnyNetwork] = []

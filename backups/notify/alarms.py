@@ -8,7 +8,7 @@ is compared with what is on record, so that each is opened once, told anew daily
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 from types import MappingProxyType
@@ -90,7 +90,7 @@ class Shelf:
     since: datetime
     """When it was first seen to be declared."""
     scrubbed_at: datetime | None = None
-    findings: Mapping[str, int] = MappingProxyType({})
+    findings: Mapping[str, int] = field(default_factory=dict)
     """How many of each kind, as the last scrub found them."""
 
 

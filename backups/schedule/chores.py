@@ -22,13 +22,15 @@ class Chore:
     every: timedelta
 
 
+WATCH = Chore("watch", timedelta(minutes=1))
+"""Looks for what is not as promised, and tells it."""
 PRUNE = Chore("prune", timedelta(days=1))
 SCRUB = Chore("scrub", timedelta(days=7))
 HEADS = Chore("heads", timedelta(days=1))
 """Publishes the head of the audit chain."""
 CATALOG = Chore("catalog", timedelta(days=1))
 """Backs up the catalog into the operator's own store, where the settings name one."""
-CHORES: Sequence[Chore] = (HEADS, CATALOG, PRUNE, SCRUB)
+CHORES: Sequence[Chore] = (WATCH, HEADS, CATALOG, PRUNE, SCRUB)
 
 
 def due_at(chore: Chore, last: Attempt | None) -> datetime | None:

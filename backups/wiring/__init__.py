@@ -46,6 +46,7 @@ from backups.wiring.stores import (
     store_of,
 )
 from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of, unwhole
+from backups.wiring.watching import endpoints, measured, test_endpoint, watch
 
 __all__ = [
     "App",
@@ -61,6 +62,7 @@ __all__ = [
     "declared_stores",
     "destination_at",
     "documents_for",
+    "endpoints",
     "examination",
     "examine",
     "from_nearest",
@@ -70,6 +72,7 @@ __all__ = [
     "is_lost",
     "lacking",
     "manifest_of",
+    "measured",
     "opened",
     "operation",
     "place_of",
@@ -92,5 +95,7 @@ __all__ = [
     "standing_in_words",
     "store_of",
     "stores_of",
+    "test_endpoint",
     "unwhole",
+    "watch",
 ]

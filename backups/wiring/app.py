@@ -12,6 +12,7 @@ from pathlib import Path
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.errors import CatalogError
+from backups.notify.ports import Notices
 from backups.ports import (
     Agenda,
     Archive,
@@ -42,6 +43,7 @@ class App:
     standings: Standings
     reconciliation: Reconciliation
     archive: Archive
+    notices: Notices
     clock: Clock
     entropy: SystemEntropy
 
@@ -72,6 +74,7 @@ def opened(
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
+    from backups.catalog.notices import SqlNotices
     from backups.catalog.open import open_catalog
     from backups.catalog.standing import SqlReconciliation, SqlStandings
 
@@ -100,6 +103,7 @@ def opened(
             standings=SqlStandings(catalog),
             reconciliation=reconciliation,
             archive=SqlArchive(catalog),
+            notices=SqlNotices(catalog),
             clock=clock,
             entropy=entropy,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backups.errors import BackupsError, Busy
 from backups.ports import Clock, Progress
-from backups.schedule.chores import CATALOG, CHORE, CHORES, HEADS, PRUNE, SCRUB, due
+from backups.schedule.chores import CATALOG, CHORE, CHORES, HEADS, PRUNE, SCRUB, WATCH, due
 from backups.schedule.workers import Outcome
 from backups.settings import load_settings
 from backups.wiring.app import App, opened
@@ -18,6 +18,7 @@ from backups.wiring.pruning import prunable, prune
 from backups.wiring.safekeeping import back_up_catalog
 from backups.wiring.scrubbing import scrub_ports
 from backups.wiring.stores import declared_stores
+from backups.wiring.watching import watch
 
 ORPHAN_AGE = timedelta(days=7)
 SAMPLE = 3
@@ -95,6 +96,12 @@ def _heads(app: App, _progress: Progress) -> str:
     return f"the audit head lies in {len(results)} stores"
 
 
+def _watch(app: App, _progress: Progress) -> str:
+    done = watch(app)
+    told = f"{done.delivered} told, {done.undelivered} in vain"
+    return f"{done.standing} alarms stand, {done.opened} new, {done.closed} over; {told}"
+
+
 def _catalog(app: App, _progress: Progress) -> str:
     store = load_settings(app.home).catalog_store
     if store is None:
@@ -104,6 +111,7 @@ def _catalog(app: App, _progress: Progress) -> str:
 
 
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
+    WATCH.name: _watch,
     PRUNE.name: _prune,
     SCRUB.name: _scrub,
     HEADS.name: _heads,
