@@ -1,0 +1,1 @@
+"""The monthly report: a pure, reproducible function of evidence and policies."""
