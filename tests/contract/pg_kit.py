@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from backups.clock import SystemClock
 from backups.engines.postgres.canonical import canonical
@@ -80,9 +81,15 @@ def assert_same(text: list[str], copied: list[str]) -> None:
     assert "\n".join(difflib.unified_diff(text, copied, lineterm="", n=0)) == ""
 
 
-def databases(server: str) -> set[str]:
+def databases(server: str, of: str) -> set[str]:
+    """Those whose name begins so: others work on the same server at the same time."""
     with psycopg.connect(server) as connection:
-        return {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+        names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+    return {name for name in names if name.startswith(of)}
+
+
+def name_of(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
 
 
 def dropped(server: str) -> Iterator[str]:

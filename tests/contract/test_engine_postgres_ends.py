@@ -106,20 +106,20 @@ def test_a_secret_is_in_no_argv_and_no_environment(big: str) -> None:
 def test_an_archive_cut_short_leaves_nothing(big: str, pg15_url: str, fresh: str) -> None:
     artifacts, fingerprint = take(big)
     whole = b"".join(artifacts["archive"])
-    before = databases(pg15_url)
+    before = databases(pg15_url, fresh)
     for cut in (0, 10, len(whole) // 2, len(whole) - 1):
         with pytest.raises(BackupsError):
             give(({"archive": [whole[:cut]]}, fingerprint), url_of(pg15_url, fresh))
-        assert databases(pg15_url) == before
+        assert databases(pg15_url, fresh) == before
 
 
 def test_an_interrupt_leaves_nothing(big: str, pg15_url: str, fresh: str) -> None:
     artifacts, fingerprint = take(big)
-    before = databases(pg15_url)
+    before = databases(pg15_url, fresh)
 
     def interrupted() -> Iterator[bytes]:
         yield from artifacts["archive"][:3]
-        assert databases(pg15_url) != before
+        assert databases(pg15_url, fresh) != before
         raise KeyboardInterrupt
 
     with (
@@ -127,18 +127,18 @@ def test_an_interrupt_leaves_nothing(big: str, pg15_url: str, fresh: str) -> Non
         ENGINE.restore(Source(url_of(pg15_url, fresh)), RestoreOptions()) as restoration,
     ):
         restoration.load(fingerprint, lambda name: interrupted(), silent)
-    assert databases(pg15_url) == before
+    assert databases(pg15_url, fresh) == before
     assert children() == []
 
 
 def test_a_copy_that_is_not_published_is_removed(big: str, pg15_url: str, fresh: str) -> None:
     artifacts, fingerprint = take(big)
-    before = databases(pg15_url)
+    before = databases(pg15_url, fresh)
     with ENGINE.restore(Source(url_of(pg15_url, fresh)), RestoreOptions()) as restoration:
         restoration.load(fingerprint, lambda name: iter(artifacts[name]), silent)
-        assert len(databases(pg15_url)) == len(before) + 1
-        assert fresh not in databases(pg15_url)
-    assert databases(pg15_url) == before
+        assert len(databases(pg15_url, fresh)) == len(before) + 1
+        assert fresh not in databases(pg15_url, fresh)
+    assert databases(pg15_url, fresh) == before
 
 
 def test_a_row_that_the_target_refuses_is_not_quoted(

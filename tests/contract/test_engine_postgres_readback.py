@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from pg_kit import ENGINE, Make, databases, drop, give, silent, take, url_of
+from pg_kit import ENGINE, Make, databases, drop, give, name_of, silent, take, url_of
 
 from backups.engines.postgres import readback
 from backups.entropy import SystemEntropy
@@ -73,10 +73,9 @@ def test_every_change_of_a_copy_is_seen(
     change: str, check: str, pg15_url: str, make_database: Make, fresh: str
 ) -> None:
     artifacts, expected = take(make_database(pg15_url, sql=SQL))
-    before = databases(pg15_url)
     with ENGINE.restore(Source(fresh), RestoreOptions()) as restoration:
         restoration.load(expected, lambda name: iter(artifacts[name]), silent)
-        (copy,) = databases(pg15_url) - before
+        (copy,) = databases(pg15_url, name_of(fresh))
         with psycopg.connect(url_of(pg15_url, copy)) as connection:
             connection.execute(change)
         found = differences(expected, restoration.fingerprint())

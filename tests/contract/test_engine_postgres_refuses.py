@@ -14,6 +14,7 @@ from pg_kit import (
     drop,
     dropped,
     give,
+    name_of,
     silent,
     take,
     url_of,
@@ -58,9 +59,9 @@ def test_an_empty_target_is_used_unless_somebody_is_there(
     target = make_database(pg15_url)
     with psycopg.connect(target), pytest.raises(TargetRefused, match="connected"):
         give(taken, target)
-    before = databases(pg15_url)
+    before = databases(pg15_url, name_of(target))
     assert give(taken, target) == []
-    assert databases(pg15_url) == before
+    assert databases(pg15_url, name_of(target)) == before
     with psycopg.connect(target) as connection:
         assert connection.execute("SELECT v FROM t").fetchone() == (1,)
 
@@ -76,7 +77,7 @@ def test_a_name_taken_meanwhile_is_refused(
             restoration.publish()
     with psycopg.connect(url_of(pg15_url, fresh)) as connection:
         assert connection.execute("SELECT count(*) FROM theirs").fetchone() == (0,)
-    assert not [name for name in databases(pg15_url) if "_restoring_" in name]
+    assert not [name for name in databases(pg15_url, fresh) if "_restoring_" in name]
 
 
 def test_an_older_client_is_refused(pg16_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,7 @@ def test_what_the_server_lacks_is_named(
     for name in dropped(pg16_url):
         with pytest.raises(EnvironmentLacks, match='extension "citext" is not available'):
             give(taken, url_of(pg16_url, name))
-        assert not [item for item in databases(pg16_url) if "_restoring_" in item]
+        assert not [item for item in databases(pg16_url, name) if "_restoring_" in item]
 
 
 def test_rights_that_are_missing_are_counted(pg15_url: str, make_database: Make) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backups.declared import Assertion
 from backups.entropy import SystemEntropy
 from backups.errors import ConfigError
 from backups.fleet import Fleet, fleet_schema, load_fleet, policies, resolve_password
@@ -88,6 +89,9 @@ def test_the_example_becomes_policies(tmp_path: Path) -> None:
             stores=(Destination("s3://acme-backups/bloomneo?region=eu-central-1"),),
             recipients=(KEY,),
             window="01:00-05:00 Europe/Berlin",
+            assertions=(
+                Assertion("fresh orders", "select max(created_at) > now() from orders"),
+            ),
         )
     ]
 
