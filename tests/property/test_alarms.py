@@ -1,4 +1,4 @@
-"""Alarms ring on absence first; each is opened once, told anew daily, closed when it is over."""
+"""Alarms ring on absence first; each is opened once, told anew daily, and closed."""
 
 from __future__ import annotations
 
