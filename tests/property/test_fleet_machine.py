@@ -221,6 +221,11 @@ class Fleet(RuleBasedStateMachine):
             self.attempt(self.hosts[host].plan, item.database, up, killed, slept)
             killed, slept = None, False
 
+    @rule(name=st.sampled_from(sorted(OWNERS)))
+    def a_scheduler_knows_too_little(self, name: str) -> None:
+        """And starts a worker for what is done, or not due."""
+        self.attempt(FleetPlan(), name, True, None, False)
+
     @rule(host=st.integers(0, 1))
     def an_instance_dies(self, host: int) -> None:
         self.hosts[host], self.epochs[host] = self.scheduler(), None
