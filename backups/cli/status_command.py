@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import click
 
 from backups.cli.home import pass_home_path
 from backups.cli.output import ago, as_json, print_json, print_table
+from backups.notify.metrics import Database, covered
+from backups.notify.model import Alarm
 
 
 @click.command(epilog="Example: backups status acme")
@@ -15,7 +20,11 @@ from backups.cli.output import ago, as_json, print_json, print_table
 @as_json
 @pass_home_path
 def command(home: str, customer: str | None, json_: bool) -> None:
-    """Every declared database: its newest backup, and how its last run went."""
+    """Every declared database: its newest backup, and how its last run went.
+
+    Above them what counts: how many of the databases that are promised backups have one that
+    is young enough, and every kind of alarm that stands.
+    """
     from backups import wiring
     from backups.errors import NotFound
 
@@ -24,6 +33,10 @@ def command(home: str, customer: str | None, json_: bool) -> None:
         if customer and not policies:
             raise NotFound(f"there is no customer {customer!r}")
         now = app.clock.now()
+        databases = [
+            d for d in wiring.measured(app).databases if customer in (None, d.customer)
+        ]
+        alarms = [a.alarm for a in app.notices.alarms() if customer in (None, a.alarm.customer)]
         rows: list[dict[str, Any]] = []
         for policy in policies:
             kept = app.catalog.backups(policy.database)
@@ -44,6 +57,9 @@ def command(home: str, customer: str | None, json_: bool) -> None:
     if json_:
         print_json(rows)
         return
+    if rows:
+        for line in glance(databases, alarms, now):
+            click.echo(line)
     print_table(
         [
             "customer",
@@ -72,3 +88,18 @@ def command(home: str, customer: str | None, json_: bool) -> None:
         ),
         "no databases are declared; `backups apply FILE` declares them",
     )
+
+
+def glance(
+    databases: Sequence[Database], alarms: Sequence[Alarm], now: datetime
+) -> Iterator[str]:
+    """Coverage first, then what is wrong, in lines."""
+    promised = [each for each in databases if each.expected]
+    young = sum(covered(each, now) for each in promised)
+    left_out = len(databases) - len(promised)
+    beside = f"; {left_out} more are promised none" if left_out else ""
+    yield f"covered: {young} of {len(promised)} databases have a backup within their RPO{beside}"
+    for kind, count in sorted(Counter(alarm.kind for alarm in alarms).items()):
+        yield f"{kind}: {count}"
+    if alarms:
+        yield "`backups alarms` says which."

@@ -74,7 +74,7 @@ def exposition(measured: Measured, now: datetime) -> str:
     metric(
         "covered",
         "1 where a backup within the RPO exists.",
-        ((name, _covered(each, now)) for name, each in known),
+        ((name, covered(each, now)) for name, each in known),
     )
     metric(
         "newest_backup_bytes",
@@ -125,7 +125,8 @@ def exposition(measured: Measured, now: datetime) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _covered(each: Database, now: datetime) -> bool:
+def covered(each: Database, now: datetime) -> bool:
+    """Whether its newest backup is young enough."""
     return each.newest is not None and (now - each.newest).total_seconds() <= each.rpo_seconds
 
 

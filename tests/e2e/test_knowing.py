@@ -145,6 +145,7 @@ def test_a_missed_day_from_noticed_to_closed(
     assert {row["kind"] for row in alarms} == {"backup.missed", "recipients.unproven"}
     assert set(alarms[0]) == documented("alarms --json")
 
+    assert "backup.missed: 1\n" in told.must("status").out
     (incident,) = told.must("incident", "list", "--json").json
     assert set(incident) == documented("incident list --json")
     assert incident["state"] == "ongoing"
@@ -240,6 +241,7 @@ def test_prometheus_reads_it(
     store.mkdir()
     house.declare(f"file://{store}", shop=make_database(pg15_url), cart=make_database(pg15_url))
     house.must("run", "shop")
+    assert house.must("status").out.startswith("covered: 1 of 2 databases have a backup")
     families = {
         family.name: {
             tuple(sorted(sample.labels.items())): sample.value for sample in family.samples
