@@ -32,7 +32,8 @@ ENEMY = """
       BEGIN EXECUTE 'COPY (SELECT 1) TO PROGRAM ''true'''; RETURN true;
         EXCEPTION WHEN OTHERS THEN END;
       BEGIN PERFORM nextval('public.fired'); EXCEPTION WHEN OTHERS THEN END;
-      RETURN (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user);
+      RETURN (SELECT rolsuper FROM pg_catalog.pg_roles
+               WHERE rolname OPERATOR(pg_catalog.=) current_user);
     END $$;
     CREATE FUNCTION harmless(v text) RETURNS boolean IMMUTABLE LANGUAGE sql
       AS 'SELECT true';
@@ -48,9 +49,11 @@ ENEMY = """
       AS 'SELECT nextval(''public.fired'') > 0';
     CREATE OPERATOR evil.= (LEFTARG = name, RIGHTARG = name, FUNCTION = evil.eq);
 """
-ARMED = """
+CLIMBING = """
     CREATE OR REPLACE FUNCTION harmless(v text) RETURNS boolean IMMUTABLE LANGUAGE sql
       AS 'SELECT NOT public.climbs()';
+"""
+ARMED = """
     CREATE EVENT TRIGGER e1 ON ddl_command_start EXECUTE FUNCTION on_ddl();
     ALTER EVENT TRIGGER e1 ENABLE ALWAYS;
     CREATE EVENT TRIGGER e2 ON sql_drop EXECUTE FUNCTION on_ddl();
@@ -87,7 +90,7 @@ def named(server: str, start: str) -> list[str]:
 
 
 def unsubscribe(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True, options="-c search_path=") as connection:
         for (name,) in connection.execute(
             "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
             " WHERE datname = current_database()"
@@ -106,7 +109,7 @@ def fired(url: str) -> bool:
 def test_code_of_the_copy_has_no_power_while_it_is_examined(
     pg15_url: str, enemy: str, make_database: Make
 ) -> None:
-    url = make_database(pg15_url, sql=enemy + ARMED)
+    url = make_database(pg15_url, sql=enemy + CLIMBING + ARMED)
     name = url.partition("?")[0].rpartition("/")[2]
     with psycopg.connect(pg15_url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} SET search_path = evil, pg_catalog, public")
@@ -126,7 +129,8 @@ def test_code_of_the_copy_has_no_power_while_it_is_examined(
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE x ()")
         assert fired(url)
-        assert connection.execute("SELECT public.climbs()").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.AdminShutdown):  # a superuser may end a session
+            connection.execute("SELECT public.climbs()")
 
 
 def test_nothing_of_a_restored_database_acts_by_itself(
@@ -149,7 +153,6 @@ def test_nothing_of_a_restored_database_acts_by_itself(
     try:
         taken = take(source)
         assert not fired(source)
-        # The CHECK of `t` runs with the rights of whoever loads it: the place must hold that.
         with pytest.raises(ZeroDivisionError):
             fail(fresh, taken)
         assert (
@@ -158,7 +161,7 @@ def test_nothing_of_a_restored_database_acts_by_itself(
         assert [words for words in give(taken, fresh) if "fired" not in words] == []
     finally:
         unsubscribe(source)
-    with psycopg.connect(fresh, autocommit=True) as connection:
+    with psycopg.connect(fresh, autocommit=True, options="-c search_path=") as connection:
         states = connection.execute(
             "SELECT subenabled FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
             " WHERE datname = current_database()"

@@ -86,7 +86,7 @@ def assertions(
     role = session.reader(set()) if asked else None
     for each in asked:
         try:
-            with session.timed():
+            with session.timed(asking=True):
                 wrong = _unfit(session, each.sql, path)
                 answer = session.ask(role, each.sql, "boolean", path) if not wrong else []
         except psycopg.errors.QueryCanceled as error:
@@ -105,7 +105,7 @@ def assertions(
 def _unfit(session: Session, statement: str, path: str) -> str:
     """Why it is no question, found without asking it: the extended protocol parses one
     statement only, and tells what it would give."""
-    session.connection.execute("SELECT set_config('search_path', %s, true)", (path,))
+    session.look_in(path)
     pgconn = session.connection.pgconn
     for result in (
         pgconn.prepare(b"", statement.encode()),
@@ -147,7 +147,7 @@ def usable(session: Session, wanted: str) -> Iterator[Check]:
         questions.append((f" reading {namespace}.{name}", read.as_string(connection)))
     for subject, question in questions:
         try:
-            with session.timed():
+            with session.timed(asking=True):
                 connection.execute("SET LOCAL row_security = on")
                 answer = session.ask(role, question, "boolean")
         except psycopg.Error as error:

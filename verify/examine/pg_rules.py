@@ -95,7 +95,7 @@ def constraints(session: Session) -> Iterator[Check]:
     def ask(statement: str, table: str, names: list[str]) -> None:
         subject = f"{table} {names[0]}" if len(names) == 1 else table
         try:
-            with session.timed():
+            with session.timed(asking=True):
                 (broken,) = session.ask(role, statement, "bigint[]")
         except psycopg.Error as error:
             passed = None if unknown(error) else False

@@ -60,12 +60,15 @@ class Session:
         return self.connection.execute(statement).fetchone()
 
     @contextmanager
-    def timed(self, times: int = 1) -> Iterator[None]:
-        """A savepoint, undone at the end, whose statements have a limit each."""
+    def timed(self, times: int = 1, *, asking: bool = False) -> Iterator[None]:
+        """A savepoint, undone at the end, whose statements have a limit each. It is
+        read-only from the start, or where it is for `ask` as soon as that says."""
         with self.connection.transaction(force_rollback=True):
             limit = int(self.limit.total_seconds() * 1000) * times
             self.connection.execute(
-                "SELECT set_config('statement_timeout', %s, true)", (str(max(limit, 1)),)
+                "SELECT set_config('statement_timeout', %s, true),"
+                " set_config('transaction_read_only', %s, true)",
+                (str(max(limit, 1)), "off" if asking else "on"),
             )
             yield
 
@@ -80,13 +83,19 @@ class Session:
             self.connection.execute(quoted("GRANT {o} TO {r}", o=role, r=name))
         return name
 
+    def look_in(self, path: str) -> None:
+        """Search there. What we say ourselves from here on must need no path to be
+        understood, for the copy's own functions and operators may come first."""
+        self.connection.execute(
+            "SELECT pg_catalog.set_config('search_path', %s, true)", (path,)
+        )
+
     def ask(
         self, role: str | None, statement: str, returns: str, search_path: str = ""
     ) -> list[Any]:
         """The first two rows of a query of one column, as `role`, in a read-only
-        transaction. Call it within `timed`."""
-        # From here on only what needs no search path to be understood.
-        self.connection.execute("SELECT set_config('search_path', %s, true)", (search_path,))
+        transaction. Call it within `timed(asking=True)`."""
+        self.look_in(search_path)
         create = f"CREATE FUNCTION pg_temp.asked() RETURNS SETOF {returns} LANGUAGE sql"
         body = sql.SQL(" SECURITY DEFINER AS {}").format(sql.Literal(statement))
         self.connection.execute(sql.SQL(create) + body)

@@ -22,6 +22,7 @@ from backups.engines.postgres.archive import (
 )
 from backups.engines.postgres.load import Loader, loader
 from backups.engines.postgres.process import Child, running
+from backups.engines.postgres.remove import drop_database
 from backups.engines.postgres.server import (
     MAX_NAME,
     Login,
@@ -175,8 +176,7 @@ class PostgresRestoration:
         if self.leftover is None:
             return
         with connected(self._server) as connection:
-            force = " WITH (FORCE)" if connection.info.server_version >= 130000 else ""
-            connection.execute(quoted(f"DROP DATABASE IF EXISTS {{d}}{force}", d=self.leftover))
+            drop_database(connection, self._server, self.leftover)
             for role in self._made_roles:
                 connection.execute(quoted("DROP ROLE IF EXISTS {role}", role=role))
         self.leftover = None

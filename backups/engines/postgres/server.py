@@ -60,7 +60,10 @@ _NOT_NOW = (
     "remaining connection slots",
     "not accepting connections",
 )
+# The search path first: a database's own may lead to functions and operators of its users,
+# which would then run with our rights (as pg_dump does since CVE-2018-1058).
 _SETTINGS = """
+    SELECT pg_catalog.set_config('search_path', '', false);
     SELECT set_config('default_transaction_read_only', 'off', false);
     SELECT set_config(name, '0', false) FROM pg_settings
      WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
