@@ -98,7 +98,8 @@ def glance(
     young = sum(covered(each, now) for each in promised)
     left_out = len(databases) - len(promised)
     beside = f"; {left_out} more are promised none" if left_out else ""
-    yield f"covered: {young} of {len(promised)} databases have a backup within their RPO{beside}"
+    share = f"{young} of {len(promised)}"
+    yield f"covered: {share} databases have a backup within their RPO{beside}"
     for kind, count in sorted(Counter(alarm.kind for alarm in alarms).items()):
         yield f"{kind}: {count}"
     if alarms:

@@ -28,7 +28,7 @@ DOWNGRADE_GRACE = timedelta(days=14)
 DELETION_GRACE = timedelta(days=3)
 """ASSUMED: between a backup's mark and its deletion."""
 
-FROZEN = frozenset({"unreadable", "clock", "stale"})
+FROZEN = frozenset({"state", "unreadable", "clock", "stale"})
 """Reasons that speak of the whole database: nothing of it is deleted, until that is settled."""
 
 
@@ -85,6 +85,11 @@ class Facts:
     """The newest object of this database, by its store's own clock; None: not looked."""
     troubles: tuple[str, ...] = ()
     """What in its stores can't be read or believed, in words."""
+    state: str = ""
+    """How things stand with the customer, where that lets nothing be deleted."""
+    ended: bool = False
+    """The database is retired, and the day that was named for the end of its last good backup
+    is over: nothing newer will come, and every window ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +255,13 @@ def _hold(entry: Entry, _: _View) -> _Kept | None:
 
 
 def _newest_good(entry: Entry, view: _View) -> _Kept | None:
-    return ("the newest good backup", None) if entry is view.newest_good else None
+    if entry is not view.newest_good or view.facts.ended:
+        return None
+    return "the newest good backup", None
 
 
 def _newest_verified(entry: Entry, view: _View) -> _Kept | None:
-    if entry is not view.newest_verified:
+    if entry is not view.newest_verified or view.facts.ended:
         return None
     return "the newest backup that a restore test passed", None
 
@@ -276,6 +283,10 @@ def _lock(entry: Entry, view: _View) -> _Kept | None:
     if until is None or view.facts.now >= until:
         return None
     return f"locked in its store until {_day(until)}", until
+
+
+def _state(_: Entry, view: _View) -> _Kept | None:
+    return (f"frozen: {view.facts.state}", None) if view.facts.state else None
 
 
 def _unreadable(_: Entry, view: _View) -> _Kept | None:
@@ -307,7 +318,8 @@ def _clock(_: Entry, view: _View) -> _Kept | None:
 
 def _stale(_: Entry, view: _View) -> _Kept | None:
     newest, limit = view.newest_good, 2 * timedelta(hours=view.rule.plan.rpo_hours)
-    if newest is not None and view.facts.now - newest.taken_at <= limit:
+    fresh = newest is not None and view.facts.now - newest.taken_at <= limit
+    if fresh or view.facts.ended:
         return None
     last = (
         "there is no good one" if newest is None else f"the last is of {_day(newest.taken_at)}"
@@ -326,6 +338,7 @@ GUARDS: dict[str, _Guard] = {
     "monthly": _newest_of("monthly"),
     "yearly": _newest_of("yearly"),
     "lock": _lock,
+    "state": _state,
     "unreadable": _unreadable,
     "clock": _clock,
     "stale": _stale,

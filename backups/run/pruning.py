@@ -38,6 +38,10 @@ class PrunePorts:
     """Every store in which the catalog lists, or listed, a backup of it."""
     unread: Sequence[str]
     """Stores that were not read since the catalog was made anew."""
+    state: str
+    """How things stand with the customer, where that lets nothing be deleted."""
+    ended: bool
+    """Retired, and the day named for its last good backup is over."""
     limit: int
     """Backups that one call marks at most, and deletes at most."""
 
@@ -107,7 +111,12 @@ def _facts(ports: PrunePorts, contents: Sequence[Contents]) -> Facts:
         for url in ports.unread
     ]
     return Facts(
-        now, ports.ledger.chronicle(now - bound), max(dated, default=None), tuple(troubles)
+        now,
+        ports.ledger.chronicle(now - bound),
+        max(dated, default=None),
+        tuple(troubles),
+        ports.state,
+        ports.ended,
     )
 
 

@@ -11,6 +11,7 @@ from backups.errors import NotFound
 from backups.model import Backup
 from backups.settings import load_settings
 from backups.wiring.app import App
+from backups.wiring.applying import standing
 from backups.wiring.holding import held
 from backups.wiring.stores import destination_at, places, store_of
 
@@ -98,9 +99,32 @@ def prune_ports(app: App, customer: str, database: str) -> Iterator[PrunePorts]:
             database=database,
             rule=rule_of(app, database),
             shelves=tuple(shelves.values()),
+            state=_forbidding(app, customer, database),
+            ended=_ended(app, customer, database),
             unread=app.reconciliation.unread(dict.fromkeys([*declared, *urls])),
             limit=load_settings(app.home).prune_limit,
         )
+
+
+def _forbidding(app: App, customer: str, database: str) -> str:
+    """The state in words, where it lets nothing be deleted."""
+    from backups.fleet.states import STATES, in_words
+
+    found = standing(app, customer, database)
+    if found is None or STATES[found.state].prune:
+        return ""
+    return f"{found.database or customer} is {in_words(found, app.clock.now())}"
+
+
+def _ended(app: App, customer: str, database: str) -> bool:
+    found = standing(app, customer, database)
+    today = app.clock.now().date()
+    return (
+        found is not None
+        and found.state == "retired"
+        and found.until is not None
+        and today > found.until
+    )
 
 
 def rule_of(app: App, database: str) -> Rule | None:

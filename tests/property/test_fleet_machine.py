@@ -400,6 +400,8 @@ class Fleet(RuleBasedStateMachine):
             rule=Rule(plans[-1][0], earlier_plans(plans), deletion_grace=DAY),
             shelves=(Shelf(f"memory:{owner}", store, store, listed),),
             unread=(),
+            state="",
+            ended=False,
             limit=9,
         )
 

@@ -65,7 +65,7 @@ around_now = hours(-30 * 24, 30 * 24).map(lambda span: NOW + span)
 
 ASPECTS = [
     "downgrade", "hold", "good", "verified", "in-use", "calendar", "lock", "unreadable",
-    "clock", "long-rpo", "window",
+    "clock", "long-rpo", "window", "state", "ended",
 ]  # fmt: skip
 """What may trouble a fleet. One has few troubles at a time: too many hide each other."""
 
@@ -123,6 +123,10 @@ def fleets(draw: st.DrawFn, only: set[str] | None = None) -> Fleet:
         facts = Facts(NOW, Chronicle(newest, first, before), stored)
     if "unreadable" in aspects:
         facts = replace(facts, troubles=draw(rarely(st.just("a manifest can't be read"))))
+    if "state" in aspects:
+        facts = replace(facts, state=draw(rarely(st.just("acme is paused"))))
+    if "ended" in aspects:
+        facts = replace(facts, ended=draw(st.booleans()))
     count = draw(st.integers(1, 6))
     return Fleet(tuple(draw(an_entry(number, aspects)) for number in range(count)), rule, facts)
 
@@ -153,9 +157,13 @@ def violations(fleet: Fleet, plan: Sequence[Decision]) -> set[str]:
             broken.add("in-use")
         if entry.locked_until is not None and facts.now < entry.locked_until:
             broken.add("lock")
-    if good and good[-1].id in gone:
+    if good and good[-1].id in gone and not facts.ended:
         broken.add("newest-good")
-    if verified and max(verified, key=lambda e: (e.taken_at, e.id)).id in gone:
+    if (
+        not facts.ended
+        and verified
+        and max(verified, key=lambda e: (e.taken_at, e.id)).id in gone
+    ):
         broken.add("newest-verified")
     return broken | (of_all(fleet, good, gone) if gone else set())
 
@@ -173,7 +181,11 @@ def of_all(fleet: Fleet, good: Sequence[Entry], gone: set[str]) -> set[str]:
             broken.add(name)
     if facts.troubles:
         broken.add("unreadable")
-    if not good or facts.now - good[-1].taken_at > 2 * plan.rpo_hours * HOUR:
+    if facts.state:
+        broken.add("state")
+    if not facts.ended and (
+        not good or facts.now - good[-1].taken_at > 2 * plan.rpo_hours * HOUR
+    ):
         broken.add("stale")
     said = [at for at in (facts.chronicle.newest, facts.stored_at) if at is not None]
     first, before = facts.chronicle.first_since, facts.chronicle.last_before
@@ -223,6 +235,15 @@ def test_without_a_guard_some_fleet_loses_what_it_must_not(
         )
     except NoSuchExample:
         pytest.fail(f"nothing needs the guard {name!r}")
+
+
+def test_the_last_of_a_retired_database_goes_when_its_day_is_over() -> None:
+    calm = Facts(NOW, Chronicle(NOW, NOW, None), ended=True)
+    last = Entry("last", NOW - 60 * DAY, NOW - 30 * DAY, verified=True)
+    (decision,) = plan_retention((last,), Rule(Plan("own", 30)), calm)
+    assert (decision.keep, decision.reason) == (False, "expired")
+    waits = plan_retention((last,), Rule(Plan("own", 30)), replace(calm, ended=False))
+    assert waits[0].reason == "newest-good"
 
 
 @given(st.integers(0, 59))
