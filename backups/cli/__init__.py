@@ -32,6 +32,8 @@ COMMANDS = {
     "scrub": "Compare customers' stores with the manifests in them; remove orphans.",
     "prune": "Delete backups whose time is over, each for a reason.",
     "hold": "Keep a backup whatever retention says: add, remove, list.",
+    "offboard": "A customer leaves: last backups, hand-over, stop.",
+    "erase": "Delete every backup of a customer who asked for it.",
     "restore": "Write a backup into a new database, compared with its fingerprint.",
     "recover": "Restore with a store, an identity and a verify key alone.",
     "audit": "Who did what, and proof that nobody rewrote it.",

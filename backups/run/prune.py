@@ -90,7 +90,7 @@ def prune(ports: PrunePorts) -> Pruned:
     for decision in due[: ports.limit]:
         pending += _unlist(ports, decision, done)
     done.left = len(unmarked[ports.limit :]) + len(due[ports.limit :])
-    done.steps.extend(_take_apart(ports, seen.contents, pending))
+    done.steps.extend(take_apart(ports, seen.contents, pending))
     return done
 
 
@@ -150,7 +150,7 @@ def _unlist(ports: PrunePorts, decision: Decision, done: Pruned) -> Iterator[Del
         done.steps.append(Step(decision.backup, None, "held", words))
 
 
-def _take_apart(
+def take_apart(
     ports: PrunePorts, contents: Sequence[Contents], deletions: Sequence[Deletion]
 ) -> Iterator[Step]:
     """Manifests first, of all; then what no manifest that is left names; store by store."""

@@ -32,6 +32,7 @@ from backups.wiring.giving import (
     restore_identities,
     restore_ports,
 )
+from backups.wiring.leaving import erase, in_state, offboard
 from backups.wiring.pruning import examine, hold_ports, prunable, prune
 from backups.wiring.safekeeping import back_up_catalog, restore_catalog
 from backups.wiring.scrubbing import scrub_ports
@@ -63,16 +64,19 @@ __all__ = [
     "destination_at",
     "documents_for",
     "endpoints",
+    "erase",
     "examination",
     "examine",
     "from_nearest",
     "giving_back",
     "hold_ports",
+    "in_state",
     "init",
     "is_lost",
     "lacking",
     "manifest_of",
     "measured",
+    "offboard",
     "opened",
     "operation",
     "place_of",
