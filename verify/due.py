@@ -12,12 +12,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
 
 from backups.proving import Verdict
 from verify.sampling import Rule, extra_rule
-
-Every = Literal["daily", "weekly", "monthly"]
 
 SPREAD = 0.75
 """Of the period in which tests begin. ASSUMED."""
@@ -48,8 +45,9 @@ class Wanted:
     why: str
 
 
-def period(every: Every, now: datetime) -> tuple[datetime, datetime]:
-    """Start and end of the day, ISO week or month, in UTC, in which `now` lies."""
+def period(every: str, now: datetime) -> tuple[datetime, datetime]:
+    """Start and end of the day (`daily`), ISO week (`weekly`) or else month, in UTC, in which
+    `now` lies."""
     day = now.astimezone(UTC).date()
     if every == "daily":
         first, after = day, day + timedelta(days=1)
@@ -62,7 +60,7 @@ def period(every: Every, now: datetime) -> tuple[datetime, datetime]:
     return _midnight(first), _midnight(after)
 
 
-def wanted(database: str, every: Every, done: Sequence[Done], now: datetime) -> list[Wanted]:
+def wanted(database: str, every: str, done: Sequence[Done], now: datetime) -> list[Wanted]:
     """What is to be tested in the periods of `now`, due or not yet; `done` are the database's
     tests of the last month at least, in any order."""
     found = [_of_rule("newest", database, every, done, now)]
@@ -73,7 +71,7 @@ def wanted(database: str, every: Every, done: Sequence[Done], now: datetime) -> 
 
 
 def _of_rule(
-    rule: Rule, database: str, every: Every, done: Sequence[Done], now: datetime
+    rule: Rule, database: str, every: str, done: Sequence[Done], now: datetime
 ) -> Wanted | None:
     start, end = period(every, now)
     made = sorted(

@@ -23,6 +23,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
         now = app.clock.now()
         stores = {backup.id: len(wiring.places(app, backup)) for backup in backups}
         recoverable = wiring.recoverable_backups(app, backups)
+        verdicts = wiring.verdicts(app, backups)
         required = {policy.database: len(policy.stores) for policy in app.catalog.policies()}
     rows = [
         {
@@ -37,7 +38,7 @@ def command(home: str, database: str | None, json_: bool) -> None:
             "stores": stores[backup.id],
             "complete": stores[backup.id] >= required.get(backup.database, 1),
             "recoverable": recoverable[backup.id],
-            "verdict": "NOT TESTED",
+            "verdict": verdicts.get(backup.id, "NOT TESTED"),
         }
         for backup in backups
     ]

@@ -18,7 +18,7 @@ from backups.policy.retention import (
     Rule,
     plan_retention,
 )
-from backups.ports import Catalog, Clock, Ledger
+from backups.ports import Archive, Catalog, Clock, Ledger
 from backups.run.shelves import Contents, Shelf, look
 
 
@@ -28,6 +28,7 @@ class PrunePorts:
 
     catalog: Catalog
     ledger: Ledger
+    archive: Archive
     clock: Clock
     signing_key: Ed25519PrivateKey
     customer: str
@@ -130,15 +131,14 @@ def _entries(ports: PrunePorts, now: datetime) -> tuple[Entry, ...]:
     holds: dict[str, list[tuple[Hold, Release | None]]] = {}
     for hold, release in ports.ledger.holds(database):
         holds.setdefault(hold.backup, []).append((hold, release))
-    bad = known_bad(ports)
+    bad, verified = known_bad(ports), ports.archive.verified(database)
     return tuple(
         Entry(
             id=backup.id,
             taken_at=backup.created_at,
             promised_until=backup.expires_at,
             good=backup.id not in bad,
-            # No verdicts of restore tests are recorded yet: none is known to be verified.
-            verified=False,
+            verified=backup.id in verified,
             holds=tuple(
                 in_words(hold)
                 for hold, release in holds.get(backup.id, [])

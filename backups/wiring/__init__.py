@@ -33,6 +33,7 @@ from backups.wiring.giving import (
     restore_ports,
 )
 from backups.wiring.leaving import erase, in_state, offboard
+from backups.wiring.proving import verdicts
 from backups.wiring.pruning import examine, hold_ports, prunable, prune
 from backups.wiring.safekeeping import back_up_catalog, restore_catalog
 from backups.wiring.scrubbing import scrub_ports
@@ -101,5 +102,6 @@ __all__ = [
     "stores_of",
     "test_endpoint",
     "unwhole",
+    "verdicts",
     "watch",
 ]

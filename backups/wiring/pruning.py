@@ -93,6 +93,7 @@ def prune_ports(app: App, customer: str, database: str) -> Iterator[PrunePorts]:
         yield PrunePorts(
             catalog=app.catalog,
             ledger=app.ledger,
+            archive=app.archive,
             clock=app.clock,
             signing_key=keys.load_signing_key(app.home),
             customer=customer,

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
 from backups.entropy import SystemEntropy
 from backups.format.age import Identity
+
+ROOT = Path(__file__).parent.parent.parent
+MakeDatabase = Callable[..., str]
 
 
 @dataclass
@@ -92,3 +98,33 @@ def house(tmp_path: Path) -> House:
     house = House(tmp_path, path, str(identity.recipient))
     house.must("init")
     return house
+
+
+def load(url: str, *scripts: Path) -> None:
+    for script in scripts:
+        subprocess.run(
+            ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", str(script)],
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture(params=["shop", "chinook", "sakila"])
+def source(request: pytest.FixtureRequest, pg15_url: str, make_database: MakeDatabase) -> str:
+    url = make_database(pg15_url)
+    if request.param == "shop":
+        load(url, ROOT / "localstack" / "sample.sql")
+        return url
+    data: Path = request.getfixturevalue("sample_data")
+    if request.param == "chinook":
+        script = (data / "chinook-postgresql.sql").read_text(encoding="utf-8", errors="replace")
+        script = re.sub(r"(?m)^(DROP DATABASE|CREATE DATABASE|\\c ).*$", "", script)
+        with psycopg.connect(url) as connection:
+            connection.execute(script)  # type: ignore[arg-type]
+    else:
+        load(
+            url,
+            data / "sakila-postgresql-schema.sql",
+            data / "sakila-postgresql-data.sql",
+        )
+    return url

@@ -49,36 +49,6 @@ def same_in_any_order(one: str, other: str) -> bool:
     return sorted(one.splitlines()) == sorted(other.splitlines())
 
 
-def load(url: str, *scripts: Path) -> None:
-    for script in scripts:
-        subprocess.run(
-            ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", str(script)],
-            check=True,
-            capture_output=True,
-        )
-
-
-@pytest.fixture(params=["shop", "chinook", "sakila"])
-def source(request: pytest.FixtureRequest, pg15_url: str, make_database: MakeDatabase) -> str:
-    url = make_database(pg15_url)
-    if request.param == "shop":
-        load(url, ROOT / "localstack" / "sample.sql")
-        return url
-    data: Path = request.getfixturevalue("sample_data")
-    if request.param == "chinook":
-        script = (data / "chinook-postgresql.sql").read_text(encoding="utf-8", errors="replace")
-        script = re.sub(r"(?m)^(DROP DATABASE|CREATE DATABASE|\\c ).*$", "", script)
-        with psycopg.connect(url) as connection:
-            connection.execute(script)  # type: ignore[arg-type]
-    else:
-        load(
-            url,
-            data / "sakila-postgresql-schema.sql",
-            data / "sakila-postgresql-data.sql",
-        )
-    return url
-
-
 def documented(call: str) -> set[str]:
     """The JSON fields that the command line's reference promises for a call."""
     text = (ROOT / "backups" / "cli" / "README.md").read_text()

@@ -25,6 +25,7 @@ from schedule_kit import HOUR, LEASE, MINUTE, POLICY, FakeClock
 
 from backups.catalog.agenda import SqlAgenda
 from backups.catalog.audit import SqlAudit
+from backups.catalog.evidence import SqlArchive
 from backups.catalog.journal import Journal
 from backups.catalog.leases import SqlLeases
 from backups.catalog.ledger import SqlLedger
@@ -393,6 +394,7 @@ class Fleet(RuleBasedStateMachine):
         return PrunePorts(
             catalog=life.of(self.catalog),
             ledger=life.of(self.ledger),
+            archive=SqlArchive(self.catalog),
             clock=self.clock,
             signing_key=KEY,
             customer=owner,
