@@ -182,10 +182,11 @@ def test_missing_roles_are_made_without_login_or_refused(
     with psycopg.connect(server) as connection:
         for name in roles:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-    before = databases(server)
+    target = login(Source(rich[1])).database
+    before = databases(server, target)
     with pytest.raises(EnvironmentLacks, match="lacks the roles"):
         give(taken, rich[1], create_roles=False)
-    assert databases(server) == before
+    assert databases(server, target) == before
     assert give(taken, rich[1]) == []
     with psycopg.connect(server) as connection:
         logins = connection.execute(

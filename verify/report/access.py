@@ -6,8 +6,18 @@ from collections.abc import Sequence
 
 from backups.keeping import Record
 from backups.model import Finding
-from verify.report.document import Access, Key, LookRow, Posture, Restored, Use, text_of
 from verify.report.facts import Facts
+from verify.report.proofs import (
+    Access,
+    Key,
+    LookRow,
+    Posture,
+    Restored,
+    Use,
+)
+from verify.report.rows import (
+    text_of,
+)
 from verify.report.scope import databases
 
 USES = frozenset({"identity.used", "restore.started", "recipient.proven", "key.rotated"})

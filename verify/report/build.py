@@ -6,19 +6,21 @@ from verify.report import exceptions
 from verify.report.access import access, posture
 from verify.report.controls import CONTROLS
 from verify.report.coverage import coverage
-from verify.report.document import (
-    Coverage,
-    Exceptional,
-    Identity,
-    Report,
-    SelfTested,
-    State,
-    Timings,
-    text_of,
-)
+from verify.report.document import Report
 from verify.report.drills import cost, plaintext, self_test, tests, timings
 from verify.report.facts import Facts, Previous
 from verify.report.ledgers import ages, backups, policy, retention, sizes
+from verify.report.proofs import (
+    Exceptional,
+    SelfTested,
+    Timings,
+)
+from verify.report.rows import (
+    Coverage,
+    Identity,
+    State,
+    text_of,
+)
 from verify.report.scope import of
 
 _FIRST = Previous()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from verify.report.document import Control
+from verify.report.proofs import (
+    Control,
+)
 
 CONTROLS: tuple[Control, ...] = (
     Control(

@@ -12,8 +12,14 @@ from datetime import datetime
 from types import MappingProxyType
 
 from backups.proving import Begun, Drill, Pick
-from verify.report.document import Coverage, Covered, Outcome, Outside, text_of
 from verify.report.facts import Facts
+from verify.report.rows import (
+    Coverage,
+    Covered,
+    Outcome,
+    Outside,
+    text_of,
+)
 from verify.report.scope import Database, databases
 
 WORST: Sequence[Outcome] = ("FAILED", "DIED", "ENVIRONMENT", "INCONCLUSIVE", "NOT TESTED")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from backups.proving import Drill
 from verify.ladder import CHECKS
 from verify.report.coverage import Attempt, answer, attempts
-from verify.report.document import (
+from verify.report.facts import Facts
+from verify.report.proofs import (
     CheckRow,
     Cost,
     Damage,
@@ -17,9 +18,10 @@ from verify.report.document import (
     Test,
     Timing,
     Voice,
+)
+from verify.report.rows import (
     text_of,
 )
-from verify.report.facts import Facts
 
 RESTORING = ("prepare", "fetch and load", "compare")
 """Phases that a real restore has too; they are held against the RTO."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from verify.report.document import (
-    Backups,
-    Coverage,
+from verify.report.facts import Facts
+from verify.report.proofs import (
     Exceptional,
     Plaintext,
     Posture,
     SelfTested,
     Test,
     Timings,
+)
+from verify.report.rows import (
+    Backups,
+    Coverage,
     text_of,
 )
-from verify.report.facts import Facts
 
 BROKEN = frozenset({"missing", "altered", "unreadable", "unreachable", "foreign", "unlisted"})
 """Kinds of findings of a scrub that are told; what only costs storage stands in the posture."""

@@ -10,8 +10,12 @@ from itertools import pairwise
 from backups.model import Backup, Run
 from backups.schedule.due import AFTER_MAINTENANCE, DEFAULT_WINDOW, slot
 from backups.schedule.window import end_of, instant, parse_hours
-from verify.report.document import (
+from verify.report.facts import Facts
+from verify.report.proofs import (
     Age,
+    Size,
+)
+from verify.report.rows import (
     Backups,
     Day,
     DayRow,
@@ -21,10 +25,8 @@ from verify.report.document import (
     LedgerRow,
     Retention,
     Rule,
-    Size,
     text_of,
 )
-from verify.report.facts import Facts
 from verify.report.scope import Database, databases
 
 ONE_DAY = timedelta(days=1)
