@@ -30,7 +30,9 @@ HEADS = Chore("heads", timedelta(days=1))
 """Publishes the head of the audit chain."""
 CATALOG = Chore("catalog", timedelta(days=1))
 """Backs up the catalog into the operator's own store, where the settings name one."""
-CHORES: Sequence[Chore] = (WATCH, HEADS, CATALOG, PRUNE, SCRUB)
+DRILLS = Chore("drills", timedelta(minutes=10))
+"""Makes the restore tests that are due."""
+CHORES: Sequence[Chore] = (WATCH, DRILLS, HEADS, CATALOG, PRUNE, SCRUB)
 
 
 def due_at(chore: Chore, last: Attempt | None) -> datetime | None:

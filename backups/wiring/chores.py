@@ -1,4 +1,4 @@
-"""What `serve` does regularly beside backups. No identity is read here."""
+"""What `serve` does regularly beside backups, each time in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 
 from backups.errors import BackupsError, Busy
 from backups.ports import Clock, Progress
-from backups.schedule.chores import CATALOG, CHORE, CHORES, HEADS, PRUNE, SCRUB, WATCH, due
+from backups.schedule.chores import (
+    CATALOG,
+    CHORE,
+    CHORES,
+    DRILLS,
+    HEADS,
+    PRUNE,
+    SCRUB,
+    WATCH,
+    due,
+)
 from backups.schedule.workers import Outcome
 from backups.settings import load_settings
 from backups.wiring.app import App, opened
@@ -21,6 +31,8 @@ from backups.wiring.stores import declared_stores
 from backups.wiring.watching import watch
 
 ORPHAN_AGE = timedelta(days=7)
+DRILLING = timedelta(minutes=30)
+"""After so long no further restore test is begun; the next time goes on."""
 SAMPLE = 3
 """Segments of each store that a scrub by `serve` reads."""
 
@@ -102,6 +114,18 @@ def _watch(app: App, _progress: Progress) -> str:
     return f"{done.standing} alarms stand, {done.opened} new, {done.closed} over; {told}"
 
 
+def _drills(app: App, progress: Progress) -> str:
+    """The only one that reads the restore identity, in a process that ends with it."""
+    from backups.wiring.proving import drill_all_due, sweep
+
+    left = [place.id for place in sweep(app) if place.destroyed_at is None]
+    did = drill_all_due(app, app.clock.now() + DRILLING, progress)
+    told = ", ".join(f"{count} {what}" for what, count in sorted(did.items()))
+    if left:
+        raise BackupsError(f"something is left of scratch places {', '.join(left)}; {told}")
+    return f"restore tests: {told or 'none is due'}"
+
+
 def _catalog(app: App, _progress: Progress) -> str:
     store = load_settings(app.home).catalog_store
     if store is None:
@@ -112,6 +136,7 @@ def _catalog(app: App, _progress: Progress) -> str:
 
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
     WATCH.name: _watch,
+    DRILLS.name: _drills,
     PRUNE.name: _prune,
     SCRUB.name: _scrub,
     HEADS.name: _heads,

@@ -15,11 +15,11 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from sample_kit import ROOT, load
 
 from backups.entropy import SystemEntropy
 from backups.format.age import Identity
 
-ROOT = Path(__file__).parent.parent.parent
 MakeDatabase = Callable[..., str]
 
 
@@ -98,15 +98,6 @@ def house(tmp_path: Path) -> House:
     house = House(tmp_path, path, str(identity.recipient))
     house.must("init")
     return house
-
-
-def load(url: str, *scripts: Path) -> None:
-    for script in scripts:
-        subprocess.run(
-            ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", str(script)],
-            check=True,
-            capture_output=True,
-        )
 
 
 @pytest.fixture(params=["shop", "chinook", "sakila"])

@@ -38,5 +38,5 @@ def test_an_attempt_in_the_future_binds_nobody(chore: Chore, ahead: timedelta) -
 
 def test_what_was_never_done_is_due_and_the_frequent_come_first() -> None:
     first = due(CHORES, {}, T0)
-    assert {chore.name for chore in first} == {"watch", "prune", "scrub", "heads", "catalog"}
+    assert set(first) == set(CHORES)
     assert [chore.every for chore in first] == sorted(chore.every for chore in CHORES)

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from psycopg import Connection
 
+from backups.engines.postgres.remove import drop_database
 from backups.engines.postgres.server import Login, connected, login, quoted, translated
 from backups.errors import BackupsError, EnvironmentLacks, TargetRefused
 from backups.ids import check_id
@@ -133,13 +134,13 @@ class ConfiguredServer:
         place = _place(mark)
         left: list[str] = []
         try:
-            with connected(login(self._server)) as connection, translated():
+            server = login(self._server)
+            with connected(server) as connection, translated():
                 _require_marked(connection)
                 begin = _begin(mark)
                 for name in _databases(connection):
                     if name.startswith(begin):
-                        drop = quoted("DROP DATABASE IF EXISTS {name} WITH (FORCE)", name=name)
-                        connection.execute(drop)
+                        drop_database(connection, server, name)
                 left += [f"database {n}" for n in _databases(connection) if n.startswith(begin)]
                 for role in mark.roles:
                     _drop_role(connection, role)
