@@ -28,9 +28,7 @@ def checks(found: dict[str, Any]) -> dict[str, bool | None]:
     return {check["name"]: check["passed"] for check in found["checks"]}
 
 
-def test_what_is_whole_passes(
-    house: House, s3_store: str, source: str
-) -> None:
+def test_what_is_whole_passes(house: House, s3_store: str, source: str) -> None:
     house.declare(s3_store, shop=source)
     house.must("run", "shop")
     said = house.call("verify", "run", "shop", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -47,7 +48,8 @@ def test_once_does_every_chore(
     assert "catalog.backed_up" in actions
     # Not due again: nothing of it is done a second time.
     before = actions.count("store.scrubbed")
-    house.must("serve", "--once")
+    said = house.must("serve", "--once", "--log", "json")
+    assert all(set(json.loads(line)) == {"at", "event"} for line in said.out.splitlines())
     again = [row["action"] for row in house.must("audit", "list", "--json").json]
     assert again.count("store.scrubbed") == before
 
