@@ -21,6 +21,9 @@ from backups.policy.retention import (
 from backups.ports import Archive, Catalog, Clock, Ledger
 from backups.run.shelves import Contents, Shelf, look
 
+IN_USE = timedelta(days=7)
+"""A restore that began earlier and has no end is taken for dead. ASSUMED."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrunePorts:
@@ -126,7 +129,7 @@ def _entries(ports: PrunePorts, now: datetime) -> tuple[Entry, ...]:
     database = ports.database
     used = {run.id: "the run that takes it" for run in ports.catalog.unfinished_runs(database)}
     for operation in ports.catalog.operations(database, limit=1000):
-        if operation.state == "running":
+        if operation.state == "running" and now - operation.started_at < IN_USE:
             used[operation.backup] = f"a restore into {operation.target}"
     holds: dict[str, list[tuple[Hold, Release | None]]] = {}
     for hold, release in ports.ledger.holds(database):

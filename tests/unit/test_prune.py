@@ -270,6 +270,16 @@ def test_in_use(shop: Shop) -> None:
     assert (plan[restored], plan[taken]) == ("in-use", "in-use")
 
 
+def test_a_restore_that_died_keeps_nothing_for_ever(shop: Shop) -> None:
+    restored, *_ = shop.daily(7)
+    began = shop.clock.now() - 7 * DAY
+    with shop.opened() as app:
+        app.catalog.start_operation(
+            Operation("op", "acme", "shop", restored, "a target", "running", began)
+        )
+    assert shop.plan_of()[restored] == "expired"
+
+
 def test_a_copy_under_way_and_pruning_keep_out_of_each_other(shop: Shop) -> None:
     ids = shop.daily(6)
     locks = shop.home / "locks"
