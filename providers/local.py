@@ -155,13 +155,14 @@ class LocalStore:
         self._check_root()
         missing = []
         while not folder.is_dir():
-            if folder.exists():
-                raise StoreError(f"{folder} is a file where a folder must be")
             missing.append(folder)
             folder = folder.parent
         for new in reversed(missing):
             with contextlib.suppress(FileExistsError):  # another writer was quicker
                 new.mkdir(mode=0o700)
+            # Asked only now: between two questions that writer might have made it.
+            if not new.is_dir():
+                raise StoreError(f"{new} is a file where a folder must be")
             _sync_directory(new.parent)
 
     @contextlib.contextmanager
