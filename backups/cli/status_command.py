@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ def command(home: str, customer: str | None, json_: bool) -> None:
             d for d in wiring.measured(app).databases if customer in (None, d.customer)
         ]
         alarms = [a.alarm for a in app.notices.alarms() if customer in (None, a.alarm.customer)]
+        tested = wiring.tested_this_month(app)
         rows: list[dict[str, Any]] = []
         for policy in policies:
             kept = app.catalog.backups(policy.database)
@@ -58,7 +59,7 @@ def command(home: str, customer: str | None, json_: bool) -> None:
         print_json(rows)
         return
     if rows:
-        for line in glance(databases, alarms, now):
+        for line in glance(databases, alarms, tested, now):
             click.echo(line)
     print_table(
         [
@@ -91,7 +92,10 @@ def command(home: str, customer: str | None, json_: bool) -> None:
 
 
 def glance(
-    databases: Sequence[Database], alarms: Sequence[Alarm], now: datetime
+    databases: Sequence[Database],
+    alarms: Sequence[Alarm],
+    tested: Collection[str],
+    now: datetime,
 ) -> Iterator[str]:
     """Coverage first, then what is wrong, in lines."""
     promised = [each for each in databases if each.expected]
@@ -100,6 +104,8 @@ def glance(
     beside = f"; {left_out} more are promised none" if left_out else ""
     share = f"{young} of {len(promised)}"
     yield f"covered: {share} databases have a backup within their RPO{beside}"
+    passed = sum(each.database in tested for each in databases)
+    yield f"proven: {passed} of {len(databases)} databases passed a restore test this month"
     for kind, count in sorted(Counter(alarm.kind for alarm in alarms).items()):
         yield f"{kind}: {count}"
     if alarms:

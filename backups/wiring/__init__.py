@@ -33,7 +33,7 @@ from backups.wiring.giving import (
     restore_ports,
 )
 from backups.wiring.leaving import erase, in_state, offboard
-from backups.wiring.proving import verdicts
+from backups.wiring.proving import tested_this_month, verdicts
 from backups.wiring.pruning import examine, hold_ports, prunable, prune
 from backups.wiring.safekeeping import back_up_catalog, restore_catalog
 from backups.wiring.scrubbing import scrub_ports
@@ -101,6 +101,7 @@ __all__ = [
     "store_of",
     "stores_of",
     "test_endpoint",
+    "tested_this_month",
     "unwhole",
     "verdicts",
     "watch",

@@ -160,15 +160,17 @@ def subject_of(app: App, entry: Backup, policy: Policy, choice: Pick, place: Cop
 
 def _this_month(app: App, kind: str) -> bool | None:
     """How this month's self-test, or cold start, did; None: not tried yet."""
-    now = app.clock.now()
-    start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     found = None
-    for each in app.archive.evidence([kind], since=start):
+    for each in app.archive.evidence([kind], since=_month(app.clock.now())):
         if isinstance(each, SelfTest):
             found = not each.error and all(trial.caught for trial in each.trials)
         elif isinstance(each, Drill) and each.kind == "cold start":
             found = each.verdict == "PASSED"
     return found
+
+
+def _month(now: datetime) -> datetime:
+    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def verdicts(app: App, listed: Iterable[Backup]) -> dict[str, str]:
@@ -178,6 +180,15 @@ def verdicts(app: App, listed: Iterable[Backup]) -> dict[str, str]:
         each.backup: each.verdict
         for each in app.archive.evidence(["drill"])
         if isinstance(each, Drill) and each.backup in wanted
+    }
+
+
+def tested_this_month(app: App) -> set[str]:
+    """Databases of which a backup passed a restore test in this calendar month, in UTC."""
+    return {
+        each.database
+        for each in app.archive.evidence(["drill"], since=_month(app.clock.now()))
+        if isinstance(each, Drill) and each.verdict == "PASSED"
     }
 
 

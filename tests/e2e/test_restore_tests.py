@@ -41,6 +41,7 @@ def test_what_is_whole_passes(house: House, s3_store: str, source: str) -> None:
     assert house.must("list", "--json").json[0]["verdict"] == "PASSED"
     (listed,) = house.must("verify", "list", "--json").json
     assert listed == found
+    assert "proven: 1 of 1 databases passed" in house.must("status").out
 
 
 def test_every_damaged_copy_is_rejected_by_its_check(
