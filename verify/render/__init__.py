@@ -1,0 +1,1 @@
+"""A report in the forms that people read: HTML, PDF, CSV. Pure."""
