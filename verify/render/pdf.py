@@ -22,7 +22,7 @@ LONGEST = 400
 """Rows of one table: the rest is in the CSV ledgers, and the PDF says so."""
 
 
-class _Paper(FPDF):  # type: ignore[misc]
+class _Paper(FPDF):
     title_: str = ""
 
     def footer(self) -> None:
