@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import command_kit
 import hypothesis
 import pytest
 
@@ -45,6 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="run exhaustive tests and the benchmark too"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    command_kit.forked = not config.getoption("--full")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import command_kit
 import psycopg
 import pytest
 import yaml
@@ -50,14 +48,7 @@ class House:
 
     def call(self, *argv: str, env: dict[str, str] | None = None) -> Said:
         """A process of its own, as an operator would start it."""
-        done = subprocess.run(
-            [sys.executable, "-m", "backups.cli", "--home", str(self.home), *argv],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, **(env or {})},
-            timeout=100,
-        )
+        done = command_kit.call(["--home", str(self.home), *argv], **(env or {}))
         return Said(done.returncode, done.stdout, done.stderr)
 
     def must(self, *argv: str) -> Said:

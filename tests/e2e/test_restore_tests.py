@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sample_kit import ROOT, load
+from scratch_kit import short_folder
 from test_main_job import documented
 
 from backups import wiring
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 
 MakeDatabase = Callable[..., str]
 pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def house(house: House) -> Iterator[House]:
+    """What other tests left of their dead is not swept here."""
+    with short_folder() as folder:
+        (house.home / "settings.yaml").write_text(f"scratch: {{directory: {folder}}}\n")
+        yield house
 
 
 def checks(found: dict[str, Any]) -> dict[str, bool | None]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import command_kit
 import pytest
 from prune_kit import DAY, Shop
 
@@ -24,10 +22,7 @@ class Operator:
         self.ids = shop.daily(6)
 
     def call(self, *argv: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "backups.cli", "--home", str(self.shop.home), *argv],
-            capture_output=True, text=True, check=False, env={**os.environ}, timeout=100,
-        )  # fmt: skip
+        done = command_kit.call(["--home", str(self.shop.home), *argv])
         assert done.returncode == code, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
