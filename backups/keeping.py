@@ -1,11 +1,14 @@
-"""The nouns of retention and of the audit chain, as plain values, beside `model`. No
-behaviour, no I/O."""
+"""The nouns of retention, of the audit chain and of looking back, as plain values, beside
+`model`. No behaviour, no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from backups.declared import Policy, Standing
+from backups.model import Backup, Operation, Run, Scrub
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +119,24 @@ class Attempt:
     ended_at: datetime | None = None
     """None: it is under way, or its process died."""
     error: str | None = None
+
+
+# --- looking back ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Annals:
+    """All that the catalog knows of a span of time, of every customer, oldest first."""
+
+    policies: Sequence[Policy]
+    """Every version of every one, whenever it was saved."""
+    standings: Sequence[Standing]
+    """As they are now; the audit chain says how they were."""
+    runs: Sequence[Run]
+    backups: Sequence[Backup]
+    """Deleted ones too."""
+    kept: Sequence[tuple[str, str, int]]
+    """Customer, database, and how many backups of it were listed at the span's end."""
+    deletions: Sequence[Deletion]
+    scrubs: Sequence[Scrub]
+    operations: Sequence[Operation]

@@ -386,8 +386,8 @@ class Archive(Protocol):
         customer: str | None = None,
         database: str | None = None,
     ) -> list[Evidence]:
-        """Oldest first; of the kinds named (`begun`, `drill`, `self-test`, `publication`,
-        `opinion`), all when none is; recorded at an instant in `[since, until)`."""
+        """Oldest first; of the kinds named (`begun`, `drill`, `self-test`, `examination`,
+        `publication`, `opinion`), all when none is; recorded in `[since, until)`."""
 
     def one(self, evidence_id: str, kind: str) -> Evidence:
         """Raises NotFound."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from backups.model import Look
+
 Verdict = Literal["PASSED", "FAILED", "ENVIRONMENT", "INCONCLUSIVE", "NOT TESTED"]
 """Only PASSED counts. ENVIRONMENT: the scratch server lacks what the source has.
 INCONCLUSIVE: it could not be told, as after a time limit or without the store."""
@@ -153,6 +155,11 @@ class SelfTest:
     error: str = ""
     """Why it could not be brought to its end; it then counts as not done."""
 
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Names of what was damaged and let pass."""
+        return tuple(trial.name for trial in self.trials if not trial.caught)
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:
@@ -192,4 +199,20 @@ class Opinion:
     at: datetime
 
 
-Evidence = Begun | Drill | SelfTest | Publication | Opinion
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A customer's store, as it was looked at."""
+
+    id: str
+    customer: str
+    store_url: str
+    at: datetime
+    looks: tuple[Look, ...]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of what is not as it must be."""
+        return tuple(look.name for look in self.looks if look.outcome == "failed")
+
+
+Evidence = Begun | Drill | SelfTest | Publication | Opinion | Examination

@@ -40,6 +40,11 @@ class Home:
         return self.path / "catalog.sqlite3"
 
     @property
+    def reports(self) -> Path:
+        """Directory of the reports that were published."""
+        return self.path / "reports"
+
+    @property
     def locks(self) -> Path:
         """Directory of advisory locks; made when first needed."""
         return self.path / "locks"

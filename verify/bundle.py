@@ -50,9 +50,14 @@ def make(report: Report, key: Ed25519PrivateKey) -> dict[str, bytes]:
     return {**content, STATEMENT: statement.sign(report, content, key)}
 
 
-def digest_of(bundle: Mapping[str, bytes]) -> str:
-    """Hex SHA-256 of its statement: what the next one names."""
-    return hashlib.sha256(bundle[STATEMENT]).hexdigest()
+def digest_of(bundle: Mapping[str, bytes], name: str = STATEMENT) -> str:
+    """Hex SHA-256 of a file; the statement's is what the next one names."""
+    return hashlib.sha256(bundle[name]).hexdigest()
+
+
+def in_order(bundle: Mapping[str, bytes]) -> list[str]:
+    """Names in the order in which they are written: the statement last."""
+    return sorted(bundle, key=lambda name: (name == STATEMENT, name))
 
 
 def write(bundle: Mapping[str, bytes], folder: Path) -> None:
@@ -60,7 +65,7 @@ def write(bundle: Mapping[str, bytes], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty", hint="Name a folder that is not there.")
-    for name in sorted(bundle, key=lambda name: (name == STATEMENT, name)):
+    for name in in_order(bundle):
         (folder / name).write_bytes(bundle[name])
 
 

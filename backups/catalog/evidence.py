@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import insert, select
+from sqlalchemy import exists, func, insert, select
 
 from backups.catalog import tables
 from backups.catalog.journal import append
@@ -18,7 +18,16 @@ from backups.catalog.sql import read, write
 from backups.catalog.store import SqlCatalog
 from backups.errors import CatalogError, NotFound
 from backups.format import canonical
-from backups.proving import Begun, Drill, Evidence, Opinion, Publication, SelfTest
+from backups.notify.proof import Failing, Outcome
+from backups.proving import (
+    Begun,
+    Drill,
+    Evidence,
+    Examination,
+    Opinion,
+    Publication,
+    SelfTest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,11 @@ class _Kind:
     at: Callable[[Any], datetime]
     told: Callable[[Any], Mapping[str, object]]
     """What the audit record says beside the digest."""
+    about: Callable[[Any], str | None] = lambda _: None
+    outcome: Callable[[Any], str | None] = lambda _: None
 
 
+_EXAMINATION = TypeAdapter(Examination)
 _KINDS: Mapping[type, _Kind] = MappingProxyType(
     {
         Begun: _Kind(
@@ -40,6 +52,8 @@ _KINDS: Mapping[type, _Kind] = MappingProxyType(
             TypeAdapter(Drill),
             lambda e: e.ended_at,
             lambda e: {"backup": e.backup, "verdict": e.verdict, "level": e.level},
+            about=lambda e: e.backup,
+            outcome=lambda e: e.verdict,
         ),
         SelfTest: _Kind(
             "self-test",
@@ -50,12 +64,27 @@ _KINDS: Mapping[type, _Kind] = MappingProxyType(
                 "caught": sum(trial.caught for trial in e.trials),
                 "trials": len(e.trials),
             },
+            about=lambda e: e.backup,
+            outcome=lambda e: "MISSED" if e.missed else "INCONCLUSIVE" if e.error else "PASSED",
         ),
         Publication: _Kind(
             "publication",
             TypeAdapter(Publication),
             lambda e: e.built_at,
             lambda e: {"month": e.month, "statement": e.statement_sha256},
+            about=lambda e: e.month,
+            outcome=lambda e: e.month,
+        ),
+        Examination: _Kind(
+            "examination",
+            _EXAMINATION,
+            lambda e: e.at,
+            lambda e: {
+                "store": e.store_url,
+                "failed": len(e.failed),
+            },
+            about=lambda e: hashlib.sha256(e.store_url.encode()).hexdigest(),
+            outcome=lambda e: "FAILED" if e.failed else "PASSED",
         ),
         Opinion: _Kind(
             "opinion",
@@ -89,6 +118,8 @@ class SqlArchive:
                     kind=kind.name,
                     customer=evidence.customer or None,
                     database=database,
+                    about=kind.about(evidence),
+                    outcome=kind.outcome(evidence),
                     at=kind.at(evidence),
                     document=document.decode(),
                 )
@@ -152,6 +183,56 @@ class SqlArchive:
             elif isinstance(drill, Drill) and drill.verdict == "FAILED":
                 found.pop(drill.backup, None)
         return found
+
+    # --- what alarms ask: adapter of `notify.ports.Proofs`
+
+    def outcomes(self) -> list[Outcome]:
+        """When each kind of evidence last came to each outcome, by customer and database."""
+        table = tables.evidence
+        whose = (table.c.kind, table.c.customer, table.c.database, table.c.outcome)
+        query = select(*whose, func.max(table.c.at).label("at")).group_by(*whose)
+        query = query.where(table.c.outcome.is_not(None)).order_by(*whose)
+        with read(self._engine) as connection:
+            return [
+                Outcome(row.kind, row.customer or "", row.database or "", row.outcome, row.at)
+                for row in connection.execute(query)
+            ]
+
+    def failing(self) -> list[Failing]:
+        """Listed backups that failed a restore test and passed none since."""
+        table, backups = tables.evidence, tables.backups
+        later = table.alias("later")
+        answered = exists().where(
+            later.c.about == table.c.about,
+            later.c.kind == "drill",
+            later.c.outcome == "PASSED",
+            later.c.sequence > table.c.sequence,
+        )
+        query = (
+            select(table.c.customer, table.c.database, table.c.about, func.min(table.c.at))
+            .join(backups, backups.c.id == table.c.about)
+            .where(table.c.kind == "drill", table.c.outcome == "FAILED", ~answered)
+            .where(tables.is_listed)
+            .group_by(table.c.customer, table.c.database, table.c.about)
+            .order_by(table.c.database, table.c.about)
+        )
+        with read(self._engine) as connection:
+            return [Failing(*row) for row in connection.execute(query)]
+
+    def unfit(self) -> list[Examination]:
+        """The newest of each store, where it found something wrong."""
+        table = tables.evidence
+        newest = (
+            select(func.max(table.c.sequence))
+            .where(table.c.kind == "examination")
+            .group_by(table.c.customer, table.c.about)
+        )
+        query = select(table.c.document).where(
+            table.c.sequence.in_(newest), table.c.outcome == "FAILED"
+        )
+        with read(self._engine) as connection:
+            documents = list(connection.execute(query).scalars())
+        return [_EXAMINATION.validate_json(document) for document in documents]
 
 
 def _read(kind: str, document: str) -> Evidence:

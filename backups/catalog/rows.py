@@ -7,15 +7,16 @@ import dataclasses
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from backups.catalog import tables
 from backups.catalog.sql import fields_of, model_of, shallow
 from backups.errors import Busy, CatalogError
 from backups.ids import lease_name
-from backups.model import Backup, Copy, Policy, Run
+from backups.model import Backup, Copy, Policy, Run, Scrub
 
 POLICY = TypeAdapter(Policy)
+SCRUB = TypeAdapter(Scrub)
 
 
 def claim(connection: Connection, database: str, customer: str) -> None:
@@ -50,6 +51,11 @@ def rule_of(document: Any) -> Policy:
         return POLICY.validate_python(document)
     except ValidationError as error:
         raise CatalogError("a policy in the catalog can't be read") from error
+
+
+def scrub_of(row: Row[Any]) -> Scrub:
+    """A stored scrub."""
+    return SCRUB.validate_python(dict(row._mapping))
 
 
 def list_backup(connection: Connection, backup: Backup) -> bool:

@@ -11,19 +11,20 @@ import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 
-from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, insert, select, update
 
 from backups.catalog import tables
 from backups.catalog.journal import Journal, append
 from backups.catalog.rows import (
     POLICY,
+    SCRUB,
     claim,
     list_backup,
     newest_policy,
     place_copy,
     refuse_fenced,
     rule_of,
+    scrub_of,
 )
 from backups.catalog.sql import (
     T,
@@ -39,8 +40,6 @@ from backups.catalog.sql import (
 from backups.declared import Standing
 from backups.errors import CatalogError, NotFound
 from backups.model import Backup, Copy, Operation, Policy, Run, Scrub
-
-_SCRUB = TypeAdapter(Scrub)
 
 
 class SqlCatalog:
@@ -112,8 +111,8 @@ class SqlCatalog:
             connection.execute(update(table).where(whose).values(**values))
         self._note(
             connection, "state.changed", standing, standing.database or standing.customer,
-            state=standing.state, since=standing.since, until=standing.until,
-            reason=standing.reason,
+            database=standing.database, state=standing.state, since=standing.since,
+            until=standing.until, reason=standing.reason,
         )  # fmt: skip
 
     def same_rule(self, known: Policy | None, policy: Policy) -> bool:
@@ -289,7 +288,7 @@ class SqlCatalog:
 
     def add_scrub(self, scrub: Scrub) -> None:
         """Record one comparison of a store with the manifests."""
-        document = _SCRUB.dump_python(scrub, mode="json")
+        document = SCRUB.dump_python(scrub, mode="json")
         values = {**shallow(scrub), "findings": document["findings"]}
         with write(self._engine) as connection:
             connection.execute(insert(tables.scrubs).values(**values))
@@ -307,9 +306,7 @@ class SqlCatalog:
         if customer is not None:
             query = query.where(table.c.customer == customer)
         with read(self._engine) as connection:
-            return [
-                _SCRUB.validate_python(dict(row._mapping)) for row in connection.execute(query)
-            ]
+            return [scrub_of(row) for row in connection.execute(query)]
 
     def prove_recipient(self, customer: str, recipient: str, at: datetime) -> None:
         """Its holder has decrypted a canary; the newest proof counts."""

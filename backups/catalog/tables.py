@@ -369,9 +369,13 @@ evidence = Table(
     Column("kind", String(16), nullable=False),
     Column("customer", Id),  # none: of the whole fleet
     Column("database", Id),
+    Column("about", Id),  # the backup that was tested, the month of a report
+    Column("outcome", String(16)),  # what alarms ask: the rest is in the document
     Column("at", Instant, nullable=False),
     Column("document", Text, nullable=False),  # canonical JSON: its digest is in the chain
     UniqueConstraint("id", "kind"),
     Index(None, "kind", "at"),
     Index(None, "database", "kind", "at"),
+    Index(None, "kind", "outcome", "database", "at"),
+    Index(None, "about"),
 )

@@ -29,6 +29,7 @@ COMMANDS = {
     "show": "A backup in words: what is in it, and how stock tools recover it.",
     "check": "Read every byte of a backup and authenticate it, without restoring.",
     "verify": "Restore tests: restored into scratch, compared, examined, destroyed.",
+    "report": "The monthly report for auditors: build, publish, list, check.",
     "copy": "Copy a backup into the further stores that its policy names.",
     "scrub": "Compare customers' stores with the manifests in them; remove orphans.",
     "prune": "Delete backups whose time is over, each for a reason.",

@@ -36,12 +36,12 @@ def run(home: str, backup: str, cold: bool, json_: bool) -> None:
     Ends with 0 only when it PASSED: 50 FAILED, 47 ENVIRONMENT, 1 INCONCLUSIVE.
     """
     from backups import wiring
-    from backups.wiring import proving
+    from backups.wiring import controlling, proving
 
     with wiring.opened(home) as app, progress(quiet=json_) as show:
         entry = wiring.choose(app, backup, None)
         if cold:
-            found = proving.cold_start(app, entry.database, show)
+            found = controlling.cold_start(app, entry.database, show)
         else:
             found = proving.drill_one(app, entry, Pick("person"), show)
     if json_:
@@ -190,10 +190,10 @@ def list_(home: str, database: str | None, json_: bool) -> None:
 def self_test(home: str, backup: str, json_: bool) -> None:
     """Damage copies of BACKUP in every way we know: each must be rejected by its check."""
     from backups import wiring
-    from backups.wiring import proving
+    from backups.wiring import controlling
 
     with wiring.opened(home) as app, progress(quiet=json_) as show:
-        found = proving.self_test(app, wiring.choose(app, backup, None), show)
+        found = controlling.self_test(app, wiring.choose(app, backup, None), show)
     caught = sum(trial.caught for trial in found.trials)
     if json_:
         print_json(

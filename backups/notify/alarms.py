@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from statistics import median
 from types import MappingProxyType
 
+from backups.notify import proof
 from backups.notify.model import Alarm, Recorded
+from backups.notify.proof import NO_PROOF, Proof
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -28,6 +30,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "recipients.unproven": "for a day, no recipient of a customer has answered a canary",
         "endpoint.disabled": "an endpoint failed for 5 days, or said that it is gone",
         "postmortem.overdue": "five business days after an incident its post-mortem is missing",
+        **proof.KINDS,
     }
 )
 """Every kind there is, in words. The numbers are ASSUMED."""
@@ -108,11 +111,12 @@ class Facts:
     """Endpoints, since when, and why."""
     overdue: Sequence[tuple[str, str, str, datetime]] = ()
     """Incidents without a post-mortem in time: id, customer, subject, and when it was due."""
+    proof: Proof = NO_PROOF
 
 
 def standing(facts: Facts, now: datetime) -> list[Alarm]:
     """Every alarm that stands at `now`."""
-    found: list[Alarm] = []
+    found: list[Alarm] = list(proof.standing(facts.proof, now))
     for each in facts.databases:
         found += _of_database(each, now)
     for shelf in facts.shelves:

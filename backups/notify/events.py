@@ -39,6 +39,8 @@ TOLD: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "state.changed": ("state.changed", ("state",)),
         "recipient.proven": ("recipients.proven", ()),
         "catalog.doubted": ("catalog.doubted", ()),
+        "drill.recorded": ("restore_test.done", ("backup", "verdict", "level")),
+        "publication.recorded": ("report.published", ("month", "statement")),
     }
 )
 """Actions of the audit chain that are told: as which type, and which of their details. Reasons

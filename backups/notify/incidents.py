@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from backups.notify.model import Incident
 
-OPENING = frozenset({"backup.missed"})
-"""Kinds of alarms that open one. A failed restore test joins them with restore tests."""
+OPENING = frozenset({"backup.missed", "restore_test.failed"})
+"""Kinds of alarms that open one: what the SLA promises, and was not so."""
 BUSINESS_DAYS = 5
 _SATURDAY = 5
 

@@ -17,6 +17,8 @@ from backups.notify.model import (
     Incident,
     Recorded,
 )
+from backups.notify.proof import Failing, Outcome
+from backups.proving import Examination
 
 
 class Desk(Protocol):
@@ -64,6 +66,19 @@ class Desk(Protocol):
         """Since when each (customer, subject) is watched: the first time it is found with the
         instant given for it; with None it is not expected to do anything, and when it is
         again, that begins anew at the instant given then. What is not found is forgotten."""
+
+
+class Proofs(Protocol):
+    """What evidence says to alarms. Raises CatalogError."""
+
+    def outcomes(self) -> list[Outcome]:
+        """When each kind of evidence last came to each outcome, by customer and database."""
+
+    def failing(self) -> list[Failing]:
+        """Listed backups that failed a restore test and passed none since."""
+
+    def unfit(self) -> list[Examination]:
+        """The newest examination of each store, where it found something wrong."""
 
 
 class Notices(Protocol):

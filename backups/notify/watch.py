@@ -16,7 +16,8 @@ from backups.notify.alarms import BEFORE, FAILED_RUNS, Facts, Shelf, Watched, co
 from backups.notify.events import from_alarm, from_record, wanted_by
 from backups.notify.incidents import OPENING, due_at
 from backups.notify.model import Alarm, Answer, Delivery, Endpoint, Event, Incident, Recorded
-from backups.notify.ports import Desk, Notices
+from backups.notify.ports import Desk, Notices, Proofs
+from backups.notify.proof import Proof, Tested
 from backups.notify.retries import after, next_attempt
 from backups.ports import Clock, Diary, Entropy
 
@@ -37,6 +38,7 @@ class WatchPorts:
     """What a look needs."""
 
     notices: Notices
+    proofs: Proofs
     diary: Diary
     clock: Clock
     entropy: Entropy
@@ -52,6 +54,8 @@ class Expected:
 
     policy: Policy
     backed_up: bool
+    tested: bool
+    """Whether restore tests of it are owed now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,8 @@ class _Seen:
     databases: Sequence[Watched]
     declared: Mapping[str, datetime]
     unproven: Collection[str]
+    proof: Proof
+    """But for what is owed tests."""
 
 
 def _seen(ports: WatchPorts, fleet: Sequence[Expected], now: datetime) -> _Seen:
@@ -215,6 +221,22 @@ def _seen(ports: WatchPorts, fleet: Sequence[Expected], now: datetime) -> _Seen:
             for each in fleet
             if not set(each.policy.recipients) & proven.get(each.policy.customer, set())
         },
+        _proof(ports, fleet),
+    )
+
+
+def _proof(ports: WatchPorts, fleet: Sequence[Expected]) -> Proof:
+    """What stands of databases and stores that are declared no more concerns nobody."""
+    databases = {each.policy.database for each in fleet if each.tested}
+    stores = {(each.policy.customer, s.url) for each in fleet for s in each.policy.stores}
+    return Proof(
+        outcomes=ports.proofs.outcomes(),
+        failing=[each for each in ports.proofs.failing() if each.database in databases],
+        postures=[
+            (each.customer, each.store_url, each.at, each.failed)
+            for each in ports.proofs.unfit()
+            if (each.customer, each.store_url) in stores
+        ],
     )
 
 
@@ -226,6 +248,15 @@ def _facts(
         {
             (each.policy.customer, each.policy.database): (
                 seen.declared.get(each.policy.database, now) if each.backed_up else None
+            )
+            for each in fleet
+        },
+    )
+    owed = desk.watch(
+        "restore tests",
+        {
+            (each.policy.customer, each.policy.database): (
+                seen.declared.get(each.policy.database, now) if each.tested else None
             )
             for each in fleet
         },
@@ -260,6 +291,14 @@ def _facts(
             for incident in ports.notices.incidents(closed=False)
             if now >= due_at(incident.started_at)
         ],
+        proof=replace(
+            seen.proof,
+            tested=[
+                Tested(policy.customer, policy.database, first, policy.plan.restore_test or "")
+                for policy in (each.policy for each in fleet)
+                if (first := owed[policy.customer, policy.database]) is not None
+            ],
+        ),
     )
 
 

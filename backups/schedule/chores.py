@@ -32,7 +32,15 @@ CATALOG = Chore("catalog", timedelta(days=1))
 """Backs up the catalog into the operator's own store, where the settings name one."""
 DRILLS = Chore("drills", timedelta(minutes=10))
 """Makes the restore tests that are due."""
-CHORES: Sequence[Chore] = (WATCH, DRILLS, HEADS, CATALOG, PRUNE, SCRUB)
+REPORTS = Chore("reports", timedelta(hours=6))
+"""Publishes the reports of the month that is over."""
+SELF_TEST = Chore("self-test", timedelta(hours=12))
+"""The month's test of the verifier itself, and the month's cold start."""
+POSTURE = Chore("posture", timedelta(days=7))
+"""Looks at how customers' stores are set up."""
+CHORES: Sequence[Chore] = (
+    WATCH, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB, POSTURE,
+)  # fmt: skip
 
 
 def due_at(chore: Chore, last: Attempt | None) -> datetime | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.errors import CatalogError
-from backups.notify.ports import Notices
+from backups.keeping import Annals
+from backups.notify.ports import Notices, Proofs
 from backups.ports import (
     Agenda,
     Archive,
@@ -43,7 +46,11 @@ class App:
     standings: Standings
     reconciliation: Reconciliation
     archive: Archive
+    annals: Callable[[datetime, datetime], Annals]
+    """What the catalog knows of a span of time."""
     notices: Notices
+    proofs: Proofs
+    """What evidence says to alarms."""
     clock: Clock
     entropy: SystemEntropy
 
@@ -68,6 +75,7 @@ def opened(
     Raises ConfigError when there is no home, CatalogError.
     """
     from backups.catalog.agenda import SqlAgenda
+    from backups.catalog.annals import annals
     from backups.catalog.audit import SqlAudit
     from backups.catalog.chores import SqlDiary
     from backups.catalog.evidence import SqlArchive
@@ -92,6 +100,7 @@ def opened(
         reconciliation = SqlReconciliation(catalog)
         if lost:
             reconciliation.doubt(clock.now(), "it was lost, and made anew")
+        archive = SqlArchive(catalog)
         yield App(
             home=home,
             catalog=catalog,
@@ -102,8 +111,10 @@ def opened(
             diary=SqlDiary(catalog),
             standings=SqlStandings(catalog),
             reconciliation=reconciliation,
-            archive=SqlArchive(catalog),
+            archive=archive,
+            annals=partial(annals, catalog),
             notices=SqlNotices(catalog),
+            proofs=archive,
             clock=clock,
             entropy=entropy,
         )

@@ -15,8 +15,11 @@ from backups.schedule.chores import (
     CHORES,
     DRILLS,
     HEADS,
+    POSTURE,
     PRUNE,
+    REPORTS,
     SCRUB,
+    SELF_TEST,
     WATCH,
     due,
 )
@@ -126,6 +129,30 @@ def _drills(app: App, progress: Progress) -> str:
     return f"restore tests: {told or 'none is due'}"
 
 
+def _self_test(app: App, progress: Progress) -> str:
+    from backups.wiring.controlling import controls_due
+
+    return controls_due(app, progress) or "the month's self-test and cold start were made"
+
+
+def _reports(app: App, progress: Progress) -> str:
+    from backups.wiring.reporting import publish_due
+
+    did = publish_due(app, progress)
+    return f"reports published: {', '.join(did) or 'none is due'}"
+
+
+def _posture(app: App, progress: Progress) -> str:
+    from backups.wiring.enrolling import examination
+
+    failed, stores = 0, declared_stores(app, None)
+    for customer, destination in stores:
+        progress(f"looking at {destination.url}", 0, None)
+        looks = examination(app, customer, destination, progress)
+        failed += any(look.outcome == "failed" for look in looks)
+    return f"{len(stores)} stores looked at, {failed} of them not as they must be"
+
+
 def _catalog(app: App, _progress: Progress) -> str:
     store = load_settings(app.home).catalog_store
     if store is None:
@@ -137,6 +164,9 @@ def _catalog(app: App, _progress: Progress) -> str:
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
     WATCH.name: _watch,
     DRILLS.name: _drills,
+    REPORTS.name: _reports,
+    SELF_TEST.name: _self_test,
+    POSTURE.name: _posture,
     PRUNE.name: _prune,
     SCRUB.name: _scrub,
     HEADS.name: _heads,

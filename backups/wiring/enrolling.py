@@ -11,8 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backups.errors import ConfigError, NotFound, WrongKey
+from backups.ids import uuid7
 from backups.model import Backup, Destination, Look, Policy
 from backups.ports import ObjectStore, Progress
+from backups.proving import Examination
 from backups.wiring.app import App
 from backups.wiring.stores import access_of, declared_stores, store_of
 
@@ -74,7 +76,9 @@ def refuse_trespass(app: App, declared: Iterable[Policy]) -> None:
 def examination(
     app: App, customer: str, destination: Destination, progress: Progress
 ) -> list[Look]:
-    """Everything that can be tried on, or seen of, a customer's store. Raises ConfigError."""
+    """Everything that can be tried on, or seen of, a customer's store; kept as evidence.
+
+    Raises ConfigError."""
     from backups.run import enrol
     from providers.contract import CHECKS, Trial
     from providers.posture import View, looking
@@ -115,7 +119,18 @@ def examination(
             "tidy": partial(enrol.tidy, store, app.clock, root),
             **_conformance(last, Trial(store, app.clock, root)),
         }
-        return list(enrol.examine(partial(enrol.reachable, store), judges, progress))
+        looks = list(enrol.examine(partial(enrol.reachable, store), judges, progress))
+    now = app.clock.now()
+    app.archive.add(
+        Examination(
+            id=uuid7(now, app.entropy.bytes(10)),
+            customer=customer,
+            store_url=destination.url,
+            at=now,
+            looks=tuple(looks),
+        )
+    )
+    return looks
 
 
 def _accesses(app: App, customer: str, destination: Destination) -> dict[Role, Access]:

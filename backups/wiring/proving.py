@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backups.declared import Policy
-from backups.errors import BackupsError, Busy, EnvironmentLacks, NotFound
+from backups.errors import BackupsError, Busy, EnvironmentLacks
 from backups.ids import uuid7
 from backups.model import Backup, Copy, Source
 from backups.ports import Progress
@@ -161,7 +161,7 @@ def subject_of(app: App, entry: Backup, policy: Policy, choice: Pick, place: Cop
 def _this_month(app: App, kind: str) -> bool | None:
     """How this month's self-test, or cold start, did; None: not tried yet."""
     found = None
-    for each in app.archive.evidence([kind], since=_month(app.clock.now())):
+    for each in app.archive.evidence([kind], since=month_of(app.clock.now())):
         if isinstance(each, SelfTest):
             found = not each.error and all(trial.caught for trial in each.trials)
         elif isinstance(each, Drill) and each.kind == "cold start":
@@ -169,7 +169,8 @@ def _this_month(app: App, kind: str) -> bool | None:
     return found
 
 
-def _month(now: datetime) -> datetime:
+def month_of(now: datetime) -> datetime:
+    """The first instant of its month."""
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -187,61 +188,9 @@ def tested_this_month(app: App) -> set[str]:
     """Databases of which a backup passed a restore test in this calendar month, in UTC."""
     return {
         each.database
-        for each in app.archive.evidence(["drill"], since=_month(app.clock.now()))
+        for each in app.archive.evidence(["drill"], since=month_of(app.clock.now()))
         if isinstance(each, Drill) and each.verdict == "PASSED"
     }
-
-
-# --- the verifier itself --------------------------------------------------------------
-
-
-def self_test(app: App, entry: Backup, progress: Progress) -> SelfTest:
-    """Negative controls on one backup, as evidence. Raises as `drill_one` does."""
-    from backups.locks import exclusive
-    from verify.controls import self_test
-    from verify.meddle.registry import meddlings
-
-    policy = app.catalog.policy(entry.database)
-    with (
-        exclusive(app.home.locks, f"{entry.database}.drill", "a restore test"),
-        drill_ports(app, entry) as (ports, place),
-    ):
-        subject = subject_of(app, entry, policy, Pick("person"), place)
-        found = self_test(ports, subject, meddlings(entry.engine), app.entropy, progress)
-        app.archive.add(found)
-    return found
-
-
-def cold_start(app: App, database: str, progress: Progress) -> Drill:
-    """The newest backup, from its store and the identity alone: the catalog is not asked what
-    there is. Raises NotFound, and as `drill_one` does."""
-    from backups.locks import exclusive
-    from verify.coldstart import cold_subject
-    from verify.drill import drill
-
-    policy = app.catalog.policy(database)
-    listed = app.catalog.backups(database)
-    if not listed:
-        raise NotFound(f"there is no backup of {database!r} to test")
-    settings = load_settings(app.home)
-    with (
-        exclusive(app.home.locks, f"{database}.drill", "a restore test"),
-        drill_ports(app, listed[0]) as (ports, place),
-    ):
-        drill_id = uuid7(app.clock.now(), app.entropy.bytes(10))
-        subject = cold_subject(
-            ports.store,
-            place.store_url,
-            ports.verify_keys,
-            drill_id,
-            policy,
-            limit=timedelta(minutes=settings.scratch.ttl_minutes),
-            jobs=settings.restore_jobs,
-        )
-        app.archive.add(subject.begun(app.clock.now()))
-        found = drill(ports, subject, progress)
-        app.archive.add(found)
-    return found
 
 
 # --- scratch --------------------------------------------------------------------------

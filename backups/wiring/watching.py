@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from backups.declared import Standing
 from backups.errors import BackupsError, ConfigError
 from backups.notify.model import Answer, Delivery, Endpoint, Event
 from backups.settings import load_settings
@@ -30,6 +32,7 @@ def watch_ports(app: App) -> WatchPorts:
 
     return WatchPorts(
         notices=app.notices,
+        proofs=app.proofs,
         diary=app.diary,
         clock=app.clock,
         entropy=app.entropy,
@@ -58,11 +61,22 @@ def watch(app: App) -> Looked:
 
 
 def expected(app: App) -> Sequence[Expected]:
-    """Every declared database, and whether its state and policy expect backups."""
+    """Every declared database, and whether its state and policy expect backups and tests."""
+    from backups.fleet.states import state_of
     from backups.notify.watch import Expected
     from backups.wiring.working import fleet
 
-    return [Expected(policy, not policy.paused) for policy in fleet(app)]
+    whose: dict[str, list[Standing]] = defaultdict(list)
+    for standing in app.standings.standings():
+        whose[standing.customer].append(standing)
+    return [
+        Expected(
+            policy,
+            backed_up=not policy.paused,
+            tested=state_of(whose[policy.customer], policy.customer, policy.database).test,
+        )
+        for policy in fleet(app)
+    ]
 
 
 def endpoints(app: App) -> Sequence[Endpoint]:

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from backups.declared import Policy, Standing
 from backups.keeping import Deletion, Hold, Record, Release
-from backups.model import Backup, Look, Operation, Run, Scrub
-from backups.proving import Begun, Drill, Opinion, SelfTest
+from backups.model import Backup, Operation, Run, Scrub
+from backups.proving import Begun, Drill, Examination, Opinion, SelfTest
 from verify.report.month import Month
 
 
@@ -36,16 +36,6 @@ class Alarmed:
     cause: str = ""
     """As a person stated it for the incident, with a URL of its post-mortem."""
     post_mortem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A customer's store, as it was looked at."""
-
-    customer: str
-    store_url: str
-    at: datetime
-    looks: tuple[Look, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,7 @@ class Facts:
     records: Sequence[Record] = ()
     """Of the audit chain: uses of keys, and who restored what."""
     scrubs: Sequence[Scrub] = ()
-    examined: Sequence[Examined] = ()
+    examined: Sequence[Examination] = ()
     operations: Sequence[Operation] = ()
     head: Head | None = None
 

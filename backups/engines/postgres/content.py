@@ -74,11 +74,15 @@ class RowHasher:
         return f"{self._sum:016x}"
 
     def add(self, rows: list[bytes]) -> None:
-        """Count whole lines, each with its newline."""
+        """Count whole lines, each with its newline. Raises DumpFailed when one of them has
+        fewer fields than there are columns."""
         self.rows += len(rows)
         if self._order is not None:
             fields = [row[:-1].split(b"\t") for row in rows]  # COPY escapes tabs in values
-            rows = [b"\t".join([row[i] for i in self._order]) + b"\n" for row in fields]
+            try:
+                rows = [b"\t".join([row[i] for i in self._order]) + b"\n" for row in fields]
+            except IndexError:
+                raise DumpFailed("a row of the dump lacks columns of its table") from None
         self._sum = (self._sum + sum(map(xxhash.xxh3_64_intdigest, rows))) & _MASK
 
     def add_object(self, digest: int) -> None:

@@ -20,6 +20,8 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("customer", ID),
         sa.Column("database", ID),
+        sa.Column("about", ID),
+        sa.Column("outcome", sa.String(16)),
         sa.Column("at", INSTANT, nullable=False),
         sa.Column("document", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("sequence", name="pk_evidence"),
@@ -27,6 +29,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_evidence_kind_at", "evidence", ["kind", "at"])
     op.create_index("ix_evidence_database_kind_at", "evidence", ["database", "kind", "at"])
+    op.create_index(
+        "ix_evidence_kind_outcome_database_at",
+        "evidence",
+        ["kind", "outcome", "database", "at"],
+    )
+    op.create_index("ix_evidence_about", "evidence", ["about"])
     if op.get_bind().dialect.name == "postgresql":
         op.execute(
             "CREATE FUNCTION evidence_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
