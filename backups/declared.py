@@ -21,6 +21,9 @@ class Plan:
     restore_test: str | None = "monthly"
     """How often one of its backups is restored for proof: daily, weekly or monthly, which is
     also what None, in old records, stands for."""
+    restore_test_gb: int | None = None
+    """What restore tests may read of a customer's store in a month, in 10^9 bytes, before only
+    the newest backup of each database is tested."""
     rto_minutes: int | None = None
     """How long a restore may take, by what was promised."""
     second_approver: bool = False

@@ -29,6 +29,7 @@ def cold_subject(
     policy: Policy,
     *,
     limit: timedelta,
+    region: str = "",
     jobs: int = 2,
 ) -> Subject:
     """The newest backup that the store itself tells of; `policy` names the database, and what
@@ -61,6 +62,7 @@ def cold_subject(
         newest=manifest.snapshot_at,
         listed=frozenset(entry.sha256 for entry in found.values()),
         limit=limit,
+        region=region,
         jobs=jobs,
         kind="cold start",
     )

@@ -77,6 +77,8 @@ class Subject:
     """Digests of all manifests of the database that the catalog lists."""
     limit: timedelta
     """For the whole of it; what scratch is left then is swept."""
+    region: str = ""
+    """Where scratch places are made."""
     jobs: int = 2
     kind: Literal["drill", "cold start"] = "drill"
     self_test: bool | None = None
@@ -235,11 +237,23 @@ def _acquire(
         deadline=deadline,
     )
     try:
+        _require_region(subject)
         return ports.scratch.acquire(need)
     except EnvironmentLacks as error:
         raise book.settle("environment", "what the source has", error, failed=True) from error
     except BackupsError as error:
         raise book.settle("restored", "a scratch place", error, failed=False) from error
+
+
+def _require_region(subject: Subject) -> None:
+    """Raises EnvironmentLacks when the customer's copies may not be made here."""
+    wanted, here = subject.policy.scratch_region, subject.region
+    if wanted and wanted != here:
+        raise EnvironmentLacks(
+            f"copies of {subject.entry.customer} may be made in {wanted} alone, and scratch "
+            f"places here are in {here or 'a region that nobody named'}",
+            hint="Run restore tests there, or name this machine's `scratch: region:`.",
+        )
 
 
 def _restored(

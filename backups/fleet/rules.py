@@ -129,6 +129,9 @@ class PlanRule(_Rule):
     """The same of so many years."""
     restore_test: Literal["daily", "weekly", "monthly"] | None = None
     """How often a backup is restored for proof; monthly when not said."""
+    restore_test_gb: int | None = Field(default=None, ge=1)
+    """What restore tests may read of a customer's store in a month, in 10^9 bytes; when it is
+    spent, the newest backup of each database is tested alone."""
     rpo_hours: int | None = Field(default=None, ge=1)
     """How old the newest backup may become before the alarm rings; 26 when not said."""
     rto_minutes: int | None = Field(default=None, ge=1)

@@ -58,6 +58,7 @@ def cold_start(app: App, database: str, progress: Progress) -> Drill:
             drill_id,
             policy,
             limit=timedelta(minutes=settings.scratch.ttl_minutes),
+            region=settings.scratch.region,
             jobs=settings.restore_jobs,
         )
         app.archive.add(subject.begun(app.clock.now()))

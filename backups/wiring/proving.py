@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backups.declared import Policy
-from backups.errors import BackupsError, Busy, EnvironmentLacks
+from backups.errors import BackupsError, Busy
 from backups.ids import uuid7
 from backups.model import Backup, Copy, Source
 from backups.ports import Progress
@@ -41,7 +41,8 @@ class Due:
 
 def due_drills(app: App) -> list[Due]:
     """Of every database that is to be tested, by when they are due; those without a backup
-    are not among them: the report names them."""
+    are not among them: the report names them. Where the plan's budget is spent, the newest
+    backup alone is tested."""
     from backups.fleet.states import STATES, standing_of
     from verify.due import Done, wanted
 
@@ -49,8 +50,11 @@ def due_drills(app: App) -> list[Due]:
     evidence = app.archive.evidence(["begun", "drill"], since=now - MEMORY)
     ended = {each.id for each in evidence if isinstance(each, Drill)}
     done: dict[str, list[Done]] = {}
+    spent: Counter[str] = Counter()
     for each in evidence:
         if isinstance(each, Drill):
+            spent[each.customer] += each.read_bytes if each.began_at >= month_of(now) else 0
+        if isinstance(each, Drill) and each.kind == "drill":
             found = Done(each.pick.rule, each.verdict, each.ended_at)
             done.setdefault(each.database, []).append(found)
         elif isinstance(each, Begun) and each.id not in ended:  # its process died
@@ -63,9 +67,12 @@ def due_drills(app: App) -> list[Due]:
         state = standing_of(standings, policy.customer, policy.database)
         if (state is not None and not STATES[state.state].test) or not kept[policy.database]:
             continue
-        every = policy.plan.restore_test or "monthly"
+        plan = policy.plan
+        budget = plan.restore_test_gb
+        left = budget is None or spent[policy.customer] < budget * 10**9
+        every = plan.restore_test or "monthly"
         for one in wanted(policy.database, every, done.get(policy.database, ()), now):
-            if one.rule == "newest" or kept[policy.database] > 1:
+            if one.rule == "newest" or (kept[policy.database] > 1 and left):
                 list_.append(Due(policy.customer, policy.database, one))
     return sorted(list_, key=lambda due: (due.wanted.at, due.database, due.wanted.rule))
 
@@ -125,19 +132,11 @@ def drill_ports(app: App, entry: Backup) -> Iterator[tuple[DrillPorts, Copy]]:
 
 
 def subject_of(app: App, entry: Backup, policy: Policy, choice: Pick, place: Copy) -> Subject:
-    """What the catalog knows of a backup that is to be tested. Raises EnvironmentLacks when
-    no scratch place is where the customer's copies may be."""
+    """What the catalog knows of a backup that is to be tested."""
     from verify.drill import Subject
     from verify.ports import Questions
 
     settings = load_settings(app.home)
-    here = settings.scratch.region
-    if policy.scratch_region and policy.scratch_region != here:
-        raise EnvironmentLacks(
-            f"copies of {policy.customer} may be made in {policy.scratch_region} alone, and "
-            f"scratch places here are in {here or 'a region that nobody named'}",
-            hint="Run restore tests there, or name this machine's `scratch: region:`.",
-        )
     listed = app.catalog.backups(entry.database)
     earlier = [each.created_at for each in listed if each.created_at < entry.created_at]
     return Subject(
@@ -152,6 +151,7 @@ def subject_of(app: App, entry: Backup, policy: Policy, choice: Pick, place: Cop
         newest=max((each.created_at for each in listed), default=entry.created_at),
         listed=frozenset(each.manifest_sha256 for each in listed),
         limit=timedelta(minutes=settings.scratch.ttl_minutes),
+        region=settings.scratch.region,
         jobs=settings.restore_jobs,
         self_test=_this_month(app, "self-test"),
         cold_start=_this_month(app, "drill"),
@@ -223,9 +223,12 @@ def sweep(app: App) -> list[Place]:
     return found
 
 
-def drill_all_due(app: App, until: datetime, progress: Progress) -> Counter[str]:
-    """One after the other until that instant; how many came to each verdict."""
+def drill_all_due(app: App, until: datetime, progress: Progress) -> str:
+    """One after the other until that instant; in words, how many came to each verdict.
+
+    Raises BackupsError when one could not be begun, after all the others."""
     did: Counter[str] = Counter()
+    failed: list[str] = []
     for due in due_drills(app):
         now = app.clock.now()
         if due.wanted.at > now or now >= until:
@@ -235,4 +238,9 @@ def drill_all_due(app: App, until: datetime, progress: Progress) -> Counter[str]
             did[drill_due(app, due, progress).verdict] += 1
         except Busy:
             did["left alone, busy"] += 1
-    return did
+        except BackupsError as error:  # one that can't be begun keeps no other from its test
+            failed.append(f"{due.database}: {error}")
+    told = ", ".join(f"{count} {what}" for what, count in sorted(did.items())) or "none is due"
+    if failed:
+        raise BackupsError(f"not begun: {'; '.join(failed)}; {told}")
+    return told

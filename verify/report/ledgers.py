@@ -62,6 +62,7 @@ def policy(facts: Facts) -> tuple[Rule, ...]:
                     rpo_seconds=plan.rpo_hours * 3600,
                     rto_seconds=None if plan.rto_minutes is None else plan.rto_minutes * 60,
                     restore_test=plan.restore_test or "monthly",
+                    restore_test_gb=plan.restore_test_gb,
                     stores=tuple(store.url for store in rule.stores),
                     recipients=len(rule.recipients),
                 )

@@ -101,6 +101,7 @@ class Rule:
     rpo_seconds: int
     rto_seconds: int | None
     restore_test: str
+    restore_test_gb: int | None
     stores: tuple[str, ...]
     recipients: int
 
