@@ -9,7 +9,7 @@ import pkgutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import backups
@@ -50,6 +50,14 @@ def call(argv: list[str], **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(
             argv, process.exitcode, out.read_text(), err.read_text()
         )
+
+
+def fork(work: Callable[..., None], *args: str) -> int | None:
+    """How a process that did `work` ended: its exit code, or minus a signal's number."""
+    process = _FORKS.Process(target=work, args=args)
+    process.start()
+    process.join(TIMEOUT)
+    return process.exitcode
 
 
 def _run(argv: list[str], env: dict[str, str], out: Path, err: Path) -> None:
