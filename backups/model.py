@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Literal
 
 from backups.declared import Destination as Destination
@@ -205,12 +206,18 @@ class Fingerprint:
 # --- databases ------------------------------------------------------------------------
 
 
+Confine = Callable[[Sequence[str], Sequence[Path]], list[str]]
+"""From a client tool's argv, and the folders that it reads, to an argv that runs it inside."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a database lives. The password is never part of the URL."""
 
     url: str
     password: Secret | None = None
+    confine: Confine | None = field(default=None, compare=False, repr=False)
+    """Keeps client tools in that speak with this server; None: nothing does."""
 
 
 @dataclass(frozen=True, slots=True)

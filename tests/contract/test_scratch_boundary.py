@@ -206,8 +206,8 @@ def test_a_trap_laid_for_the_one_who_removes(folder: Path) -> None:
 
 
 def test_it_ends_at_its_deadline_even_if_nobody_looks(folder: Path) -> None:
-    with ground_of(private(folder), need(minutes=3 / 60)) as made:
-        until = CLOCK.monotonic() + 30
+    with ground_of(private(folder), need(minutes=8 / 60)) as made:
+        until = CLOCK.monotonic() + 60
         while inside(server_folder(made.target)) and CLOCK.monotonic() < until:
             CLOCK.sleep(0.05)
         assert inside(server_folder(made.target)) == []

@@ -30,6 +30,7 @@ _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 _CONFIGURATION = ("/etc/ld.so.cache", "/etc/alternatives")
 _NO_RIGHTS = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 _PLACES = "sees only programs, read-only, and its own directory"
+_TOOLS = "client tools run inside too"
 _FILES = "can read what its user may read on this machine"
 _ALONE = "sees no other process"
 _ENDS = "whatever runs in it ends with us"
@@ -75,7 +76,7 @@ class Boundary:
     def words(self) -> tuple[str, ...]:
         """What it gives, and what it doesn't."""
         given = {
-            "bubblewrap": ("no network", _PLACES, _ALONE, _ENDS),
+            "bubblewrap": ("no network", _PLACES, _ALONE, _ENDS, _TOOLS),
             "unshare": ("no network", _FILES, _ALONE, _ENDS),
             "plain": ("the network can be reached", _FILES, "sees other processes"),
         }[self.kind]

@@ -68,12 +68,16 @@ class Programs:
 
     def needed(self) -> tuple[Path, ...]:
         """Folders outside /usr that must be seen for them to run."""
-        folder = self.folder
-        if folder.is_relative_to("/usr"):
-            return ()
-        package = folder.parent.parent  # a wheel keeps its libraries beside its package
-        libraries = package.with_name(f"{package.name}.libs")
-        return (folder.parent, *([libraries] if libraries.is_dir() else []))
+        return outside_usr(self.folder)
+
+
+def outside_usr(folder: Path) -> tuple[Path, ...]:
+    """Folders that programs in `folder` need, but for those below /usr."""
+    if folder.is_relative_to("/usr"):
+        return ()
+    package = folder.parent.parent  # a wheel keeps its libraries beside its package
+    libraries = package.with_name(f"{package.name}.libs")
+    return (folder.parent, *([libraries] if libraries.is_dir() else []))
 
 
 def programs(major: int) -> Programs:

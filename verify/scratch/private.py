@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ from urllib.parse import urlencode
 from backups.engines.postgres.server import connected, login
 from backups.errors import ToolError
 from backups.ids import check_id
-from backups.model import Source
+from backups.model import Confine, Source
 from backups.ports import Clock
 from backups.proving import Place
 from verify.ports import Need
@@ -106,6 +107,7 @@ class PrivateServers:
             version = cluster.await_ready(process, first, folder / "log", self._clock)
             if boundary.switch:
                 os.chown(socket, 0, 0)  # nobody can put another socket into its place
+                socket.chmod(0o711)  # but its tools can go to the one that is there
             with connected(login(first)) as connection:
                 needs.require(connection, need)
             mark = replace(mark, server_version=version)
@@ -113,7 +115,10 @@ class PrivateServers:
         except BaseException:
             _destroy(self._home, _place(mark), self._clock, process)
             raise
-        target = Source(f"postgresql://{cluster.SUPERUSER}@/{DATABASE}?{query}")
+        target = Source(
+            f"postgresql://{cluster.SUPERUSER}@/{DATABASE}?{query}",
+            confine=_confined(boundary, room, socket),
+        )
         return PrivateGround(self._home, _place(mark), target, process, self._clock)
 
     def sweep(self, now: datetime) -> list[Place]:
@@ -155,6 +160,24 @@ class PrivateServers:
             file_bytes=limits.disk_mb << 20 if limits.disk_mb else None,
             memory_bytes=limits.memory_mb << 20 if limits.memory_mb else None,
         )
+
+
+def _confined(boundary: Boundary, room: Room, socket: Path) -> Confine | None:
+    """Client tools read what an enemy may have written: they run as the server does, and see
+    its socket and what they are given to read. Only a boundary that hides can open that."""
+    if not boundary.hides:
+        return None
+
+    def confine(argv: Sequence[str], reads: Sequence[Path]) -> list[str]:
+        for folder in reads:
+            folder.chmod(0o755)
+            for path in folder.iterdir():
+                path.chmod(0o644)
+        needed = cluster.outside_usr(Path(argv[0]).parent)
+        inside = replace(room, writable=(socket,), programs=(*needed, *reads))
+        return boundary.argv(argv, inside)
+
+    return confine
 
 
 def _place(mark: Mark) -> Place:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
 
 from backups.engines.postgres.server import Login
@@ -59,15 +60,19 @@ class Child:
 
 
 @contextmanager
-def running(argv: Sequence[str], login: Login, *, options: str = "") -> Iterator[Child]:
+def running(
+    argv: Sequence[str], login: Login, *, options: str = "", reads: Sequence[Path] = ()
+) -> Iterator[Child]:
     """Start a tool, in its own process group; leaving the context ends the whole group.
 
-    It reads nothing from us. `options`: see `Login.environment`.
+    It reads nothing from us but the folders `reads`. `options`: see `Login.environment`. It
+    is kept in where the server is one that asks for it.
     """
+    whole = [*argv, "--no-password", "--dbname", login.conninfo()]
     with ExitStack() as stack:
         environment, fd = stack.enter_context(login.environment(options))
         process = subprocess.Popen(
-            [*argv, "--no-password", "--dbname", login.conninfo()],
+            login.confine(whole, reads) if login.confine else whole,
             env=environment,
             pass_fds=[fd],
             stdin=subprocess.DEVNULL,

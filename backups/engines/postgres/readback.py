@@ -62,7 +62,8 @@ class _Lane:
         script.write_bytes(b"".join(piece.statement + b";\n" + mark for piece in self.pieces))
         argv = [tools.path("psql"), "-XAtq", "--set=ON_ERROR_STOP=1", f"--file={script}"]
         try:
-            with running(argv, login, options=f"{FORMAT} {_SESSION}") as child:
+            options = f"{FORMAT} {_SESSION}"
+            with running(argv, login, options=options, reads=[script.parent]) as child:
                 self._hash(child.blocks())
                 code = child.wait()
                 if code:

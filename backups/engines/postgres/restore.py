@@ -126,12 +126,13 @@ class PostgresRestoration:
             before.write_bytes(_listed(archive.head.toc))
             progress("creating the structure", 0, None)
             sections = ["--section=pre-data", "--section=data", f"--use-list={before}"]
-            self._restore(tools, [*options, *sections, str(toc)])
+            self._restore(tools, [*options, *sections, str(toc)], folder)
             encoding = expected.settings["encoding"]
             with loader(self._copy, encoding, jobs) as target:
                 archive.load(target, progress)
             progress("building indexes and constraints", 0, None)
-            self._restore(tools, [*options, "--section=post-data", f"--jobs={jobs}", str(toc)])
+            after = ["--section=post-data", f"--jobs={jobs}", str(toc)]
+            self._restore(tools, [*options, *after], folder)
         with connected(self._copy) as connection:
             around.apply(connection, name, expected.settings)
         self._loaded = tools, archive.head.toc
@@ -212,9 +213,9 @@ class PostgresRestoration:
             connection.execute(quoted("GRANT {role} TO CURRENT_USER", role=role))
             self._joined.append(role)
 
-    def _restore(self, tools: Tools, arguments: list[str]) -> None:
+    def _restore(self, tools: Tools, arguments: list[str], folder: Path) -> None:
         argv = [tools.path("pg_restore"), *arguments]
-        with running(argv, self._copy, options=SESSION) as child:
+        with running(argv, self._copy, options=SESSION, reads=[folder]) as child:
             for _ in child.blocks():
                 pass
             _require_success(child)
@@ -222,9 +223,12 @@ class PostgresRestoration:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """For lists and a table of contents, never rows; only we may enter (mode 0700)."""
-    with tempfile.TemporaryDirectory(prefix="backups-") as folder:
-        yield Path(folder)
+    """For lists and a table of contents, never rows; only we may enter (mode 0700). It lies in
+    another such folder, so that it may be opened to a tool that is kept in."""
+    with tempfile.TemporaryDirectory(prefix="backups-") as outer:
+        folder = Path(outer, "read")
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from backups.errors import (
     Unreachable,
     UsageError,
 )
-from backups.model import Secret, Source
+from backups.model import Confine, Secret, Source
 
 MAX_NAME = 63
 """Bytes of an identifier (NAMEDATALEN - 1); the server would cut a longer one in silence."""
@@ -76,6 +76,8 @@ class Login:
 
     parameters: Mapping[str, str]
     password: Secret | None
+    confine: Confine | None = None
+    """Keeps client tools in; see `Source`."""
 
     @property
     def database(self) -> str:
@@ -153,7 +155,7 @@ def login(source: Source) -> Login:
         given["sslmode"] = "verify-full"
     if given.get("sslmode") in ("verify-ca", "verify-full"):
         given.setdefault("sslrootcert", _ca_file())
-    return Login(given, source.password)
+    return Login(given, source.password, source.confine)
 
 
 def pinned(connection: Connection[Any], opened: Login) -> Login:
@@ -164,7 +166,7 @@ def pinned(connection: Connection[Any], opened: Login) -> Login:
     found |= {"host": info.host, "port": str(info.port)}
     if info.hostaddr:
         found["hostaddr"] = info.hostaddr
-    return Login(found, opened.password)
+    return Login(found, opened.password, opened.confine)
 
 
 @contextmanager
