@@ -29,6 +29,8 @@
     │   ├── RestoreFailed      46   the target did not take the data
     │   └── EnvironmentLacks   47   the target server lacks what the backup needs
     ├── VerificationFailed     50   the copy is not equal to its fingerprint
+    ├── PlanVoid               51   what was planned is not so any more
+    ├── ApprovalMissing        52   a person, or a time to think, is still missing
     └── Cancelled             130   stopped on request
 
 The number is the process's exit code. `retryable` says whether the same call may succeed
@@ -197,6 +199,16 @@ class EnvironmentLacks(EngineError):
 class VerificationFailed(BackupsError):
     exit_code = 50
     hint = "The copy was not given its name; compare the differences listed."
+
+
+class PlanVoid(BackupsError):
+    exit_code = 51
+    hint = "Nothing was changed. Plan it anew, and look at what is different."
+
+
+class ApprovalMissing(BackupsError):
+    exit_code = 52
+    hint = "`backups replace show` says what it waits for."
 
 
 class Cancelled(BackupsError):

@@ -146,6 +146,13 @@ class Settings(BaseModel):
     """The operator's own store, for the catalog's own backups by `serve`."""
     catalog_recipients: list[str] = []
     """age public keys of the operator: whom the catalog's own backups are encrypted to."""
+    restore_approvers: list[str] = []
+    """Who may approve that a live database is replaced, where the plan asks for a second
+    person; with fewer than two of them there is a time to think instead."""
+    restore_cooling_minutes: int = Field(default=60, ge=0)
+    """That time. ASSUMED."""
+    restore_keep_days: int = Field(default=7, ge=1)
+    """How long a database that was replaced is kept beside. ASSUMED."""
     scratch: ScratchSettings = ScratchSettings()
     notify: Notify = Notify()
     """Whom alarms and events are sent to, and the dead-man's URL."""

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backups.catalog.columns import Id, Instant, metadata
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -378,4 +378,18 @@ evidence = Table(
     Index(None, "database", "kind", "at"),
     Index(None, "kind", "outcome", "database", "at"),
     Index(None, "about"),
+)
+
+replacements = Table(
+    "replacements",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("customer", Id, nullable=False),
+    Column("database", Id, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("planned_at", Instant, nullable=False),
+    Column("document", Text, nullable=False),
+    _of_one_customer(),
+    Index(None, "database", "planned_at"),
+    Index(None, "state"),
 )

@@ -37,6 +37,7 @@ COMMANDS = {
     "offboard": "A customer leaves: last backups, hand-over, stop.",
     "erase": "Delete every backup of a customer who asked for it.",
     "restore": "Write a backup into a new database, compared with its fingerprint.",
+    "replace": "Put a backup in the place of the live database: plan, approve, start, undo.",
     "recover": "Restore with a store, an identity and a verify key alone.",
     "audit": "Who did what, and proof that nobody rewrote it.",
     "catalog": "The catalog: rebuild it from a store.",

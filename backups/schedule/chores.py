@@ -38,8 +38,10 @@ SELF_TEST = Chore("self-test", timedelta(hours=12))
 """The month's test of the verifier itself, and the month's cold start."""
 POSTURE = Chore("posture", timedelta(days=7))
 """Looks at how customers' stores are set up."""
+REPLACEMENTS = Chore("replacements", timedelta(minutes=1))
+"""Brings replacements of live databases to rest whose process died."""
 CHORES: Sequence[Chore] = (
-    WATCH, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB, POSTURE,
+    WATCH, REPLACEMENTS, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB, POSTURE,
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from backups.ports import (
     Reconciliation,
     Standings,
 )
+from backups.run.replace import Replacements
 from backups.settings import Home
 
 
@@ -51,6 +52,8 @@ class App:
     notices: Notices
     proofs: Proofs
     """What evidence says to alarms."""
+    replacements: Replacements
+    """Of live databases by backups."""
     clock: Clock
     entropy: SystemEntropy
 
@@ -84,6 +87,7 @@ def opened(
     from backups.catalog.ledger import SqlLedger
     from backups.catalog.notices import SqlNotices
     from backups.catalog.open import open_catalog
+    from backups.catalog.replacements import SqlReplacements
     from backups.catalog.standing import SqlReconciliation, SqlStandings
 
     home = Home.at(Path(path))
@@ -115,6 +119,7 @@ def opened(
             annals=partial(annals, catalog),
             notices=SqlNotices(catalog),
             proofs=archive,
+            replacements=SqlReplacements(catalog),
             clock=clock,
             entropy=entropy,
         )

@@ -17,6 +17,7 @@ from backups.schedule.chores import (
     HEADS,
     POSTURE,
     PRUNE,
+    REPLACEMENTS,
     REPORTS,
     SCRUB,
     SELF_TEST,
@@ -152,6 +153,12 @@ def _posture(app: App, progress: Progress) -> str:
     return f"{len(stores)} stores looked at, {failed} of them not as they must be"
 
 
+def _replacements(app: App, _progress: Progress) -> str:
+    from backups.wiring.replacing import tidy
+
+    return tidy(app)
+
+
 def _catalog(app: App, _progress: Progress) -> str:
     store = load_settings(app.home).catalog_store
     if store is None:
@@ -162,6 +169,7 @@ def _catalog(app: App, _progress: Progress) -> str:
 
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
     WATCH.name: _watch,
+    REPLACEMENTS.name: _replacements,
     DRILLS.name: _drills,
     REPORTS.name: _reports,
     SELF_TEST.name: _self_test,

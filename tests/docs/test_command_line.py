@@ -120,4 +120,4 @@ def test_completion_offers_commands() -> None:
             "COMP_CWORD": "1",
         },
     ).stdout
-    assert re.findall(r"plain,(\w+)", said) == ["report", "restore", "recover"]
+    assert re.findall(r"plain,(\w+)", said) == ["report", "restore", "replace", "recover"]

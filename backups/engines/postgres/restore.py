@@ -237,7 +237,7 @@ def open_restore(
 ) -> Iterator[PostgresRestoration]:
     """Look at the target and choose a name beside it; leaving drops what has that name."""
     wanted = _login_of_target(target)
-    with _maintenance(wanted) as connection:
+    with maintenance(wanted) as connection:
         server = pinned(connection, wanted.to(connection.info.dbname))
         exists = connection.execute(
             "SELECT FROM pg_database WHERE datname = %s", (wanted.database,)
@@ -336,7 +336,7 @@ def _login_of_target(target: Source) -> Login:
 
 
 @contextmanager
-def _maintenance(wanted: Login) -> Iterator[Connection[Any]]:
+def maintenance(wanted: Login) -> Iterator[Connection[Any]]:
     """A session beside the target: in `postgres`, or where that is missing in `template1`."""
     first = wanted.to("postgres")
     try:
