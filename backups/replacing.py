@@ -82,7 +82,7 @@ def approved(
 ) -> Replacement:
     """With that person's word. Raises UsageError, ApprovalMissing."""
     _require(plan, "planned", "approved")
-    if plan.needs != "person":
+    if plan.needs == "nothing":
         raise UsageError("this plan needs nobody's approval")
     if name not in approvers:
         raise ApprovalMissing(
@@ -106,7 +106,7 @@ def require_startable(plan: Replacement, confirm: str, at: datetime, broke_glass
         return
     if plan.needs == "person" and not plan.approved_by:
         raise ApprovalMissing("another person has not approved this plan yet")
-    if plan.not_before is not None and at < plan.not_before:
+    if plan.not_before is not None and at < plan.not_before and not plan.approved_by:
         raise ApprovalMissing(
             f"this plan may start at {plan.not_before:%Y-%m-%d %H:%M UTC}, not before",
             hint="Nobody else can approve it, so there is a time to think.",

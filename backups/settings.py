@@ -111,6 +111,47 @@ class ScratchSettings(BaseModel):
         return self
 
 
+class Issuer(BaseModel):
+    """Whose tokens are believed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    issuer: str
+    """As tokens have it in `iss`."""
+    audience: str
+    """As tokens must have it in `aud`."""
+    algorithm: Literal["HS256", "ES256", "EdDSA"]
+    """No other is believed of this issuer, whatever a token says."""
+    secrets: list[str] = Field(default=[], max_length=2)
+    """References to the secrets of HS256; two while one is being changed."""
+    jwks: str | None = None
+    """A file with the public keys (RFC 7517) of ES256 or EdDSA."""
+    operator: bool = False
+    """Its tokens are the operator's people, who see every customer."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.algorithm == "HS256") != bool(self.secrets) or bool(self.secrets) == bool(
+            self.jwks
+        ):
+            raise ValueError("api: HS256 needs secrets; ES256 and EdDSA need jwks")
+        return self
+
+
+class ApiSettings(BaseModel):
+    """The HTTP API."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    issuers: list[Issuer] = []
+    longest_token_minutes: int = Field(default=60, ge=1)
+    """A token that lives longer is not believed. ASSUMED."""
+    per_minute: int = Field(default=600, ge=1)
+    """Calls of one customer. ASSUMED."""
+    session_minutes: int = Field(default=30, ge=1)
+    """How long a page's session lives. ASSUMED."""
+
+
 class Settings(BaseModel):
     """What an operator may set for the whole home; every one has a default."""
 
@@ -154,6 +195,7 @@ class Settings(BaseModel):
     restore_keep_days: int = Field(default=7, ge=1)
     """How long a database that was replaced is kept beside. ASSUMED."""
     scratch: ScratchSettings = ScratchSettings()
+    api: ApiSettings = ApiSettings()
     notify: Notify = Notify()
     """Whom alarms and events are sent to, and the dead-man's URL."""
     hosted: bool = False

@@ -73,13 +73,13 @@ def project_plain() -> None:
 
 
 def project_test() -> None:
-    project("[test,serve,gcs,azure,report]")
+    project("[test,serve,gcs,azure,report,api]")
 
 
 def project(extras: str) -> None:
     """The project itself, editable, in .venv; an environment for tests serves the demo too."""
     inputs = (ROOT / "pyproject.toml").read_text()
-    if not extras and stamped(VENV, "[test,serve,gcs,azure,report]" + inputs):
+    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api]" + inputs):
         return
 
     def build() -> None:

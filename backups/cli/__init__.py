@@ -39,6 +39,7 @@ COMMANDS = {
     "restore": "Write a backup into a new database, compared with its fingerprint.",
     "replace": "Put a backup in the place of the live database: plan, approve, start, undo.",
     "recover": "Restore with a store, an identity and a verify key alone.",
+    "api": "The HTTP API for dashboards, and the pages.",
     "audit": "Who did what, and proof that nobody rewrote it.",
     "catalog": "The catalog: rebuild it from a store.",
     "completion": "Print the shell's completion script.",

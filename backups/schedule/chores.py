@@ -40,8 +40,11 @@ POSTURE = Chore("posture", timedelta(days=7))
 """Looks at how customers' stores are set up."""
 REPLACEMENTS = Chore("replacements", timedelta(minutes=1))
 """Brings replacements of live databases to rest whose process died."""
+REQUESTS = Chore("requests", timedelta(seconds=5))
+"""Does what was asked for over the API; begun only when something was."""
 CHORES: Sequence[Chore] = (
-    WATCH, REPLACEMENTS, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB, POSTURE,
+    REQUESTS, WATCH, REPLACEMENTS, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB,
+    POSTURE,
 )  # fmt: skip
 
 

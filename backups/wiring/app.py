@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
@@ -30,6 +31,9 @@ from backups.ports import (
 )
 from backups.run.replace import Replacements
 from backups.settings import Home
+
+if TYPE_CHECKING:
+    from backups.catalog.requests import SqlRequests
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class App:
     """What evidence says to alarms."""
     replacements: Replacements
     """Of live databases by backups."""
+    requests: SqlRequests
+    """What was asked for over the API."""
     clock: Clock
     entropy: SystemEntropy
 
@@ -88,6 +94,7 @@ def opened(
     from backups.catalog.notices import SqlNotices
     from backups.catalog.open import open_catalog
     from backups.catalog.replacements import SqlReplacements
+    from backups.catalog.requests import SqlRequests
     from backups.catalog.standing import SqlReconciliation, SqlStandings
 
     home = Home.at(Path(path))
@@ -120,6 +127,7 @@ def opened(
             notices=SqlNotices(catalog),
             proofs=archive,
             replacements=SqlReplacements(catalog),
+            requests=SqlRequests(catalog),
             clock=clock,
             entropy=entropy,
         )

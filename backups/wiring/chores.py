@@ -19,6 +19,7 @@ from backups.schedule.chores import (
     PRUNE,
     REPLACEMENTS,
     REPORTS,
+    REQUESTS,
     SCRUB,
     SELF_TEST,
     WATCH,
@@ -43,7 +44,9 @@ SAMPLE = 3
 
 def due_chores(app: App, now: datetime) -> Sequence[str]:
     """Their names, marked as chores."""
-    return [CHORE + chore.name for chore in due(CHORES, app.diary.attempts(), now)]
+    found = due(CHORES, app.diary.attempts(), now)
+    idle = not app.requests.waiting()
+    return [CHORE + chore.name for chore in found if chore != REQUESTS or not idle]
 
 
 def chore(home: Path, clock: Clock, name: str, progress: Progress) -> Outcome:
@@ -153,6 +156,12 @@ def _posture(app: App, progress: Progress) -> str:
     return f"{len(stores)} stores looked at, {failed} of them not as they must be"
 
 
+def _requests(app: App, progress: Progress) -> str:
+    from backups.wiring.requests import work
+
+    return work(app, progress)
+
+
 def _replacements(app: App, _progress: Progress) -> str:
     from backups.wiring.replacing import tidy
 
@@ -169,6 +178,7 @@ def _catalog(app: App, _progress: Progress) -> str:
 
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
     WATCH.name: _watch,
+    REQUESTS.name: _requests,
     REPLACEMENTS.name: _replacements,
     DRILLS.name: _drills,
     REPORTS.name: _reports,

@@ -1,0 +1,1 @@
+"""The HTTP API for dashboards, and the pages."""

@@ -1,0 +1,148 @@
+"""What was asked for over the API: a durable queue, beside the catalog on its engine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, exists, insert, select, update
+
+from backups.catalog import request_table
+from backups.catalog.journal import append
+from backups.catalog.sql import read, write
+from backups.catalog.store import SqlCatalog
+from backups.errors import CatalogError, NotFound, UsageError
+from backups.format import canonical
+from backups.requested import Request
+
+_ADAPTER = TypeAdapter(Request)
+_TABLE = request_table.requests
+
+
+class SqlRequests:
+    """A queue; a request is entered once for each key of a customer."""
+
+    def __init__(self, catalog: SqlCatalog) -> None:
+        """Uses the catalog's connections; closing that one closes this one."""
+        self._engine = catalog._engine
+        self._journal = catalog.journal
+
+    def add(self, request: Request, key: str) -> Request:
+        """Enter it, or return the one that was entered under `key` before.
+
+        Raises UsageError when that one asked for something else."""
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        asked = [request.kind, request.database, dict(sorted(request.arguments.items()))]
+        body = hashlib.sha256(canonical.dumps(asked)).hexdigest()
+        with write(self._engine) as connection:
+            mine = (_TABLE.c.customer == request.customer) & (_TABLE.c.key == digest)
+            row = connection.execute(select(_TABLE).where(mine)).one_or_none()
+            if row is not None:
+                if row.body != body:
+                    raise UsageError(
+                        "this Idempotency-Key was used for another request",
+                        hint="Choose a new key for each thing that is asked for.",
+                    )
+                return _read(row.document)
+            connection.execute(
+                insert(_TABLE).values(
+                    id=request.id,
+                    customer=request.customer,
+                    database=request.database,
+                    state=request.state,
+                    created_at=request.created_at,
+                    key=digest,
+                    body=body,
+                    document=_written(request),
+                )
+            )
+            self._note(connection, request, "asked")
+        return request
+
+    def asked(self, customer: str, key: str) -> bool:
+        """Whether something was entered under that key."""
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        mine = exists().where(_TABLE.c.customer == customer, _TABLE.c.key == digest)
+        with read(self._engine) as connection:
+            return bool(connection.execute(select(mine)).scalar())
+
+    def one(self, request_id: str) -> Request:
+        """Raises NotFound."""
+        with read(self._engine) as connection:
+            document = connection.execute(
+                select(_TABLE.c.document).where(_TABLE.c.id == request_id)
+            ).scalar()
+        if document is None:
+            raise NotFound(f"there is no operation {request_id!r}")
+        return _read(document)
+
+    def all(self, customer: str | None = None, limit: int = 50) -> list[Request]:
+        """Newest first."""
+        query = select(_TABLE.c.document)
+        if customer is not None:
+            query = query.where(_TABLE.c.customer == customer)
+        query = query.order_by(_TABLE.c.created_at.desc(), _TABLE.c.id.desc()).limit(limit)
+        with read(self._engine) as connection:
+            return [_read(document) for document in connection.execute(query).scalars()]
+
+    def waiting(self) -> bool:
+        """Whether there is something to be done."""
+        open_ = select(exists().where(_TABLE.c.state.in_(("queued", "running"))))
+        with read(self._engine) as connection:
+            return bool(connection.execute(open_).scalar())
+
+    def bury(self, at: datetime) -> None:
+        """Those under way when their process died: called by the only one who works."""
+        with write(self._engine) as connection:
+            rows = connection.execute(
+                select(_TABLE.c.document).where(_TABLE.c.state == "running")
+            )
+            for document in list(rows.scalars()):
+                words = "the process that did it ended in the middle"
+                dead = replace(_read(document), state="failed", ended_at=at, error=words)
+                self._save(connection, replace(dead, hint="Look at it, and ask again."))
+
+    def take(self, at: datetime) -> Request | None:
+        """The oldest that waits, now under way; None when there is none."""
+        query = select(_TABLE.c.document).where(_TABLE.c.state == "queued")
+        with write(self._engine) as connection:
+            query = query.order_by(_TABLE.c.created_at, _TABLE.c.id).limit(1)
+            document = connection.execute(query).scalar()
+            if document is None:
+                return None
+            request = replace(_read(document), state="running", started_at=at)
+            self._save(connection, request)
+            return request
+
+    def save(self, request: Request) -> None:
+        """How far it is, or how it ended."""
+        with write(self._engine) as connection:
+            self._save(connection, request)
+
+    def _save(self, connection: Connection, request: Request) -> None:
+        connection.execute(
+            update(_TABLE)
+            .where(_TABLE.c.id == request.id)
+            .values(state=request.state, document=_written(request))
+        )
+        if request.state in ("done", "failed"):
+            self._note(connection, request, request.state)
+
+    def _note(self, connection: Connection, request: Request, what: str) -> None:
+        told = {"database": request.database, "kind": request.kind, "by": request.by}
+        append(
+            connection, self._journal, f"request.{what}", request.customer, request.id, told
+        )  # fmt: skip
+
+
+def _written(request: Request) -> str:
+    return canonical.dumps(_ADAPTER.dump_python(request, mode="json")).decode()
+
+
+def _read(document: str) -> Request:
+    try:
+        return _ADAPTER.validate_json(document)
+    except ValidationError as error:
+        raise CatalogError("a request in the catalog can't be read") from error

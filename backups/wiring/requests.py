@@ -1,0 +1,125 @@
+"""Doing what was asked for over the API. The restore identity is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from backups.errors import BackupsError, UsageError
+from backups.ids import uuid7
+from backups.model import RestoreOptions
+from backups.ports import Progress
+from backups.requested import Kind, Request
+from backups.settings import load_settings
+from backups.wiring import replacing
+from backups.wiring.app import App
+from backups.wiring.giving import choose, giving_back, operation
+
+TOLD_EVERY = timedelta(seconds=1)
+
+
+def ask(
+    app: App, customer: str, database: str, kind: Kind, by: str, key: str, **arguments: str
+) -> Request:
+    """Enter a request; the same key again gives the one that was entered. Raises UsageError."""
+    now = app.clock.now()
+    request = Request(
+        uuid7(now, app.entropy.bytes(10)), customer, database, kind, by, now, arguments
+    )
+    return app.requests.add(request, key)
+
+
+def work(app: App, _progress: Progress) -> str:
+    """Do all that waits, oldest first; in words. Raises Busy when another process does."""
+    from backups.locks import exclusive
+
+    did = 0
+    with exclusive(app.home.locks, "requests", "the work on requests"):
+        app.requests.bury(app.clock.now())
+        while (request := app.requests.take(app.clock.now())) is not None:
+            _do(app, request)
+            did += 1
+    return f"{did} requests done"
+
+
+def _do(app: App, request: Request) -> None:
+    told = app.clock.now()
+    so_far = request
+
+    def progress(what: str, done: int, _total: int | None) -> None:
+        nonlocal told, so_far
+        now = app.clock.now()
+        if what != so_far.doing or now - told >= TOLD_EVERY:
+            told, so_far = now, replace(so_far, doing=what, bytes=done)
+            app.requests.save(so_far)
+
+    try:
+        result = DOES[request.kind](app, request, progress)
+    except BackupsError as error:
+        end = replace(
+            so_far, state="failed", error=str(error), hint=error.hint, exit_code=error.exit_code
+        )
+    except Exception as error:  # noqa: BLE001  # whatever it was, it goes on record
+        end = replace(so_far, state="failed", error=type(error).__name__, exit_code=1)
+    else:
+        end = replace(so_far, state="done", result=result)
+    app.requests.save(replace(end, ended_at=app.clock.now()))
+
+
+def _restore(app: App, request: Request, progress: Progress) -> str:
+    """A copy beside the live database, compared, under the name that was asked for."""
+    from backups.fleet.states import refuse_restore, standing_of
+    from backups.run.restore import restore
+
+    entry = app.catalog.backup(request.arguments["backup"])
+    standings = app.standings.standings(entry.customer)
+    standing = standing_of(standings, entry.customer, entry.database)
+    refuse_restore(standing, app.clock.now(), entry.database)
+    ports = replacing.ports_of(app, app.catalog.policy(request.database))
+    name = request.arguments["name"]
+    if name == ports.swapper.name:
+        raise UsageError("a copy can't have the live database's name")
+    target = ports.beside(name)
+    options = RestoreOptions(load_settings(app.home).restore_jobs)
+    with operation(app, entry, target.url):
+        giving_back(
+            app,
+            entry,
+            lambda manifest, giving: restore(giving, manifest, target, options, progress),
+            lambda words: progress(words, 0, None),
+        )
+    return name
+
+
+def _plan(app: App, request: Request, progress: Progress) -> str:
+    entry = app.catalog.backup(request.arguments["backup"])
+    return replacing.plan(app, entry, request.by, progress, lambda _: None).id
+
+
+def _start(app: App, request: Request, progress: Progress) -> str:
+    plan, confirm = request.arguments["replacement"], request.arguments["confirm"]
+    found = replacing.start(app, plan, request.by, confirm, progress, lambda _: None)
+    return found.id
+
+
+def _undo(app: App, request: Request, _progress: Progress) -> str:
+    return replacing.undo(app, request.arguments["replacement"], request.by).id
+
+
+def _cancel(app: App, request: Request, _progress: Progress) -> str:
+    return replacing.cancel(app, request.arguments["replacement"]).id
+
+
+DOES: Mapping[Kind, Callable[[App, Request, Progress], str]] = {
+    "restore": _restore,
+    "plan": _plan,
+    "start": _start,
+    "undo": _undo,
+    "cancel": _cancel,
+}
+
+
+def newest_at(app: App, database: str, at: datetime | None) -> str:
+    """The id of its newest backup, or of the newest at an instant. Raises NotFound."""
+    return choose(app, database, at).id
