@@ -63,3 +63,8 @@ def module_databases(pg15_url: str) -> Iterator[Callable[[str], str]]:
             ).fetchall()
             for (each,) in others:
                 connection.execute(f'drop database "{each}" with (force)')  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_outlives_its_test() -> None:
+    """The server's pool of threads serves a whole module: `served` ends it."""
