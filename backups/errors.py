@@ -31,6 +31,11 @@
     ├── VerificationFailed     50   the copy is not equal to its fingerprint
     ├── PlanVoid               51   what was planned is not so any more
     ├── ApprovalMissing        52   a person, or a time to think, is still missing
+    ├── CallRefused            60   a call of the API is not taken
+    │   ├── Unauthenticated    61   nobody's call: no token, or none that is valid
+    │   ├── Forbidden          62   theirs, but not with these roles
+    │   ├── SessionOver        63   a page's session is over, or a form is not ours
+    │   └── TooManyCalls       64   more calls than are allowed       (retryable)
     └── Cancelled             130   stopped on request
 
 The number is the process's exit code. `retryable` says whether the same call may succeed
@@ -209,6 +214,32 @@ class PlanVoid(BackupsError):
 class ApprovalMissing(BackupsError):
     exit_code = 52
     hint = "`backups replace show` says what it waits for."
+
+
+class CallRefused(BackupsError):
+    exit_code = 60
+    hint = "Look up the call in the API's description, /openapi.json."
+
+
+class Unauthenticated(CallRefused):
+    exit_code = 61
+    hint = "Call again with a valid token: Authorization: Bearer TOKEN."
+
+
+class Forbidden(CallRefused):
+    exit_code = 62
+    hint = "The token's roles don't allow it; somebody else of your company may."
+
+
+class SessionOver(CallRefused):
+    exit_code = 63
+    hint = "Open the page anew from your dashboard."
+
+
+class TooManyCalls(CallRefused):
+    exit_code = 64
+    retryable = True
+    hint = "Wait a little, then call again."
 
 
 class Cancelled(BackupsError):

@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import command_kit
 import hypothesis
 import pytest
-
-from backups.entropy import SystemEntropy
+from server_kit import database_url, unique
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client as GoogleClient
@@ -312,12 +311,3 @@ def sample_data() -> Path:
     if not folder:
         pytest.skip("the public sample databases are not at hand")
     return Path(folder)
-
-
-def unique(prefix: str) -> str:
-    return prefix + SystemEntropy().bytes(6).hex()
-
-
-def database_url(server_url: str, name: str) -> str:
-    """The same server, another database."""
-    return urlsplit(server_url)._replace(path="/" + quote(name, safe="")).geturl()

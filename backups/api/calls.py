@@ -13,9 +13,8 @@ from pydantic import BaseModel, Field
 
 from backups.api import reading, views
 from backups.api.limits import Limits
-from backups.api.problems import Forbidden
-from backups.api.tokens import Caller, Tokens, Unauthenticated
-from backups.errors import NotFound, UsageError
+from backups.api.tokens import Caller, Tokens
+from backups.errors import Forbidden, NotFound, Unauthenticated, UsageError
 from backups.replacing import require_startable
 from backups.wiring import App, replacing, requests
 from backups.wiring.reporting import kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from backups.api.problems import TooMany
+from backups.errors import TooManyCalls
 
 
 class Limits:
@@ -18,11 +18,11 @@ class Limits:
         self._lock = threading.Lock()
 
     def take(self, name: str) -> None:
-        """One call of `name`. Raises TooMany."""
+        """One call of `name`. Raises TooManyCalls."""
         now = self._monotonic()
         with self._lock:
             left, since = self._left.get(name, (self._most, now))
             left = min(self._most, left + (now - since) * self._most / 60)
             self._left[name] = (left - 1 if left >= 1 else left, now)
         if left < 1:
-            raise TooMany(f"more than {self._most:.0f} calls in a minute")
+            raise TooManyCalls(f"more than {self._most:.0f} calls in a minute")

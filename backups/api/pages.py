@@ -212,7 +212,7 @@ Key = Annotated[str, Form(min_length=8, max_length=64)]
 def asked(
     house: House, session: Session, csrf: str, key: str, whose: Any, kind: Any, **arguments: str
 ) -> RedirectResponse:
-    """Enter a request, and lead to its operation. Raises Stale, Forbidden, UsageError."""
+    """Enter a request, and lead to its operation. Raises SessionOver, Forbidden, UsageError."""
     require_own_form(session, csrf)
     need(session.caller, "restorer")
     found = requests.ask(

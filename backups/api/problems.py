@@ -12,43 +12,23 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from backups import errors
-from backups.api.tokens import Unauthenticated
 from backups.errors import BackupsError
 
 MEDIA = "application/problem+json"
 
 
-class Forbidden(BackupsError):
-    """Theirs, but not with these roles."""
-
-    hint = "The token's roles don't allow it; somebody else of your company may."
-
-
-class TooMany(BackupsError):
-    """Too many calls."""
-
-    retryable = True
-    hint = "Wait a little, then call again."
-
-
-class Stale(BackupsError):
-    """The page's session is over, or a form is not ours."""
-
-    hint = "Open the page anew from your dashboard."
-
-
 STATUS: Mapping[type[BackupsError], int] = MappingProxyType(
     {
-        Unauthenticated: 401,
-        Stale: 401,
-        Forbidden: 403,
+        errors.Unauthenticated: 401,
+        errors.SessionOver: 401,
+        errors.Forbidden: 403,
         errors.NotFound: 404,
         errors.UsageError: 422,
         errors.Busy: 409,
         errors.ApprovalMissing: 409,
         errors.PlanVoid: 409,
         errors.TargetRefused: 409,
-        TooMany: 429,
+        errors.TooManyCalls: 429,
         errors.ConfigError: 409,
         errors.StoreUnavailable: 503,
         errors.Unreachable: 503,

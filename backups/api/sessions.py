@@ -16,9 +16,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
 from backups.api.calls import House_
-from backups.api.problems import Stale
 from backups.api.tokens import ROLES, Caller
-from backups.errors import UsageError
+from backups.errors import SessionOver, UsageError
 
 router = APIRouter()
 COOKIE = "backups-session"
@@ -54,7 +53,7 @@ def _sign(
 
 
 def _claims(key: bytes, audience: str, token: str, now: datetime) -> dict[str, Any]:
-    """Raises Stale."""
+    """Raises SessionOver."""
     try:
         found: dict[str, Any] = jwt.decode(
             token,
@@ -68,9 +67,9 @@ def _claims(key: bytes, audience: str, token: str, now: datetime) -> dict[str, A
             },
         )
     except jwt.InvalidTokenError:
-        raise Stale("this link or session is not ours, or was changed") from None
+        raise SessionOver("this link or session is not ours, or was changed") from None
     if not found["iat"] - 30 <= now.timestamp() < found["exp"]:
-        raise Stale("this link or session is over")
+        raise SessionOver("this link or session is over")
     return found
 
 
@@ -87,7 +86,7 @@ def enter(house: House_, request: Request, link: str) -> RedirectResponse:
     used = f"link {claims['jti']}"
     with app.notices.changing() as desk:
         if desk.moment(used) is not None:
-            raise Stale("this link was used already")
+            raise SessionOver("this link was used already")
         desk.set_moment(used, now)
     lives = timedelta(minutes=house.session_minutes)
     kept = {name: claims[name] for name in ("sub", "customer", "roles")}
@@ -105,10 +104,10 @@ def enter(house: House_, request: Request, link: str) -> RedirectResponse:
 
 
 def session_of(house: House_, request: Request) -> Session:
-    """Raises Stale."""
+    """Raises SessionOver."""
     token = request.cookies.get(COOKIE)
     if not token:
-        raise Stale("there is no session")
+        raise SessionOver("there is no session")
     claims = _claims(house.session_key, SESSION, token, house.app.clock.now())
     caller = caller_in(claims)
     house.limits.take(caller.customer or f"operator {caller.subject}")
@@ -119,6 +118,6 @@ Session_ = Annotated[Session, Depends(session_of)]
 
 
 def require_own_form(session: Session, csrf: str) -> None:
-    """Raises Stale when a form was not made by our page in this session."""
+    """Raises SessionOver when a form was not made by our page in this session."""
     if not hmac.compare_digest(session.csrf.encode(), csrf.encode()):
-        raise Stale("this form was not made in this session")
+        raise SessionOver("this form was not made in this session")

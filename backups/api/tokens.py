@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import jwt
 
-from backups.errors import BackupsError, ConfigError
+from backups.errors import ConfigError, Unauthenticated
 from backups.model import Secret
 from backups.settings import ApiSettings, Issuer
 
@@ -26,13 +26,6 @@ LEEWAY = timedelta(seconds=30)
 """Clocks of two machines differ."""
 SHORTEST_SECRET = 32
 """Bytes of an HS256 secret (RFC 7518, section 3.2)."""
-
-
-class Unauthenticated(BackupsError):
-    """Nobody's call. A page and a problem document tell no more than this."""
-
-    exit_code = 1
-    hint = "Call again with a valid token: Authorization: Bearer TOKEN."
 
 
 @dataclass(frozen=True, slots=True)

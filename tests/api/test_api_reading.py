@@ -72,13 +72,13 @@ def test_the_public_feed_names_nobody(town: Town) -> None:
 
 def test_too_many_calls(town: Town) -> None:
     from backups.api.limits import Limits
-    from backups.api.problems import TooMany
+    from backups.errors import TooManyCalls
 
     now = [0.0]
     limits = Limits(3, lambda: now[0])
     for _ in range(3):
         limits.take("acme")
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyCalls):
         limits.take("acme")
     limits.take("birch")
     now[0] += 20

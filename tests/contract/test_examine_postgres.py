@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import database_url, unique
 from pg_kit import RICH, Make
+from server_kit import database_url, unique
 
 from backups.engines.postgres.tools import choose
 from backups.errors import ConfigError, Unreachable

@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from conftest import unique  # type: ignore[attr-defined]
+from server_kit import unique
 
 from backups.errors import ConfigError, StoreUnavailable
 from backups.fleet import resolve_key, resolve_password

@@ -103,6 +103,8 @@ def test_the_migrations_make_the_tables(catalog: SqlCatalog, path: Path) -> None
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    import backups.catalog.request_table  # noqa: F401
+
     folder = Path(opening.__file__).parent / "migrations"
     config = Config()
     config.set_main_option("script_location", str(folder))

@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["database", "customer"],
             ["databases.id", "databases.customer"],
-            name="fk_replacements_database_customer",
+            name="fk_replacements_database",
         ),
     )
     op.create_index(
