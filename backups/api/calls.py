@@ -221,11 +221,7 @@ def events(
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Limit = reading.PAGE,
 ) -> dict[str, Any]:
-    found = []
-    for row in reading.events(house.app, caller, after):
-        found.append(row)
-        if len(found) == limit:
-            break
+    found = reading.events(house.app, caller, after, limit)
     return {"items": found, "next": found[-1]["id"] if len(found) == limit else None}
 
 

@@ -78,9 +78,10 @@ def static(name: Id) -> FileResponse:
 @pages.get("/")
 def home(house: House_, session: Session_) -> HTMLResponse:
     rows = reading.databases(house.app, session.caller)
+    last = house.app.looks.last_tests(session.caller.customer)
     tests = {
-        row["id"]: next(iter(reading.drills(house.app, session.caller, row["id"])), None)
-        for row in rows[:200]
+        name: {"verdict": verdict, "ended_at": views.instant(at)}
+        for name, (verdict, at) in last.items()
     }
     return page(session, "databases", databases=rows, tests=tests)
 
@@ -98,7 +99,7 @@ def fleet(house: House_, session: Session_) -> HTMLResponse:
         alarms=app.notices.alarms(limit=200),
         queue=[views.operation(each) for each in app.requests.all(limit=20)],
         unfit=app.proofs.unfit(),
-        events=list(reading.events(app, session.caller))[-30:][::-1],
+        events=[views.event(each) for each in app.looks.last_events(views.TOLD, None, 30)],
     )
 
 
@@ -124,10 +125,10 @@ def database(
 def calendar(house: House, database: str) -> list[dict[str, Any]]:
     """The last thirteen weeks, oldest first: each day, its newest backup and how it stands."""
     now = house.app.clock.now()
-    newest: dict[str, str] = {}
-    for each in house.app.catalog.backups(database):
-        newest.setdefault(f"{each.created_at:%Y-%m-%d}", each.id)
     since = now - timedelta(days=DAYS)
+    newest: dict[str, str] = {}
+    for at, name in house.app.looks.taken(database, since):
+        newest.setdefault(f"{at:%Y-%m-%d}", name)
     failed = {
         f"{run.started_at:%Y-%m-%d}"
         for run in house.app.catalog.runs(database, 500)

@@ -5,7 +5,7 @@ Something of another customer's and something that does not exist are the same a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -54,13 +54,9 @@ def entry(app: App, caller: Caller, name: str) -> Backup:
 
 def databases(app: App, caller: Caller) -> list[Row]:
     """All that are theirs."""
-    newest: dict[str, Backup] = {}
+    newest = app.looks.newest(caller.customer)
     mine = [each for each in app.catalog.policies() if caller.sees(each.customer)]
     standings = app.standings.standings(caller.customer)
-    for each in mine:
-        found = app.catalog.backups(each.database)[:1]
-        if found:
-            newest[each.database] = found[0]
     return [
         views.database(
             each,
@@ -75,7 +71,7 @@ def database(app: App, caller: Caller, name: str) -> Row:
     """Raises NotFound."""
     found = policy(app, caller, name)
     state = state_of(app.standings.standings(found.customer), found.customer, name)
-    newest = next(iter(app.catalog.backups(name)), None)
+    newest = next(iter(app.looks.backups(name, 1)), None)
     return views.database(found, newest, state.name)
 
 
@@ -84,8 +80,15 @@ def backups(
 ) -> dict[str, object]:
     """A page of one database's, newest first. Raises NotFound, UsageError."""
     policy(app, caller, name)
-    entries, more = cut(app.catalog.backups(name), cursor, limit, lambda each: each.id)
-    return {"items": rows(app, entries), "next": entries[-1].id if more else None}
+    before = None
+    if cursor is not None:
+        before = app.looks.one(name, cursor)
+        if before is None:
+            raise _leads_nowhere()
+    entries = app.looks.backups(name, limit + 1, before)
+    shown = entries[:limit]
+    more = len(entries) > limit
+    return {"items": rows(app, shown), "next": shown[-1].id if more else None}
 
 
 def rows(app: App, entries: Sequence[Backup]) -> list[Row]:
@@ -93,11 +96,8 @@ def rows(app: App, entries: Sequence[Backup]) -> list[Row]:
     if not entries:
         return []
     now, of = app.clock.now(), entries[0].database
-    verdicts = {
-        each.backup: each.verdict
-        for each in app.archive.evidence(["drill"], database=of)
-        if isinstance(each, Drill)
-    }
+    names = [each.id for each in entries]
+    verdicts, copies = app.looks.verdicts(names), app.looks.copies(names)
     held = {
         hold.backup
         for hold, release in app.ledger.holds(of)
@@ -107,7 +107,7 @@ def rows(app: App, entries: Sequence[Backup]) -> list[Row]:
         views.backup(
             each,
             verdicts.get(each.id, "NOT TESTED"),
-            1 + len(app.catalog.copies(each.id)),
+            1 + copies.get(each.id, 0),
             each.id in held,
             now,
         )
@@ -174,11 +174,10 @@ def replacements(app: App, caller: Caller) -> list[Row]:
     return [views.replacement(r) for r in app.replacements.all() if caller.sees(r.customer)]
 
 
-def events(app: App, caller: Caller, after: int = 0) -> Iterator[Row]:
+def events(app: App, caller: Caller, after: int, limit: int) -> list[Row]:
     """What happened, from a record on, oldest first."""
-    for record in app.audit.records(after):
-        if record.action in views.TOLD and record.customer and caller.sees(record.customer):
-            yield views.event(record)
+    found = app.looks.events(views.TOLD, caller.customer, after, limit)
+    return [views.event(record) for record in found]
 
 
 def paged(found: Sequence[Row], cursor: str | None, limit: int) -> dict[str, object]:
@@ -196,9 +195,13 @@ def cut(
     if cursor is not None:
         names = [name(each) for each in found]
         if cursor not in names:
-            raise UsageError("this cursor leads nowhere", hint="Begin without one.")
+            raise _leads_nowhere()
         start = names.index(cursor) + 1
     return list(found[start : start + limit]), start + limit < len(found)
+
+
+def _leads_nowhere() -> UsageError:
+    return UsageError("this cursor leads nowhere", hint="Begin without one.")
 
 
 def at(text: str) -> datetime:

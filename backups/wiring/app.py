@@ -33,6 +33,7 @@ from backups.run.replace import Replacements
 from backups.settings import Home
 
 if TYPE_CHECKING:
+    from backups.catalog.looks import SqlLooks
     from backups.catalog.requests import SqlRequests
 
 
@@ -60,6 +61,8 @@ class App:
     """Of live databases by backups."""
     requests: SqlRequests
     """What was asked for over the API."""
+    looks: SqlLooks
+    """What pages and calls show of the catalog."""
     clock: Clock
     entropy: SystemEntropy
 
@@ -91,6 +94,7 @@ def opened(
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
+    from backups.catalog.looks import SqlLooks
     from backups.catalog.notices import SqlNotices
     from backups.catalog.open import open_catalog
     from backups.catalog.replacements import SqlReplacements
@@ -128,6 +132,7 @@ def opened(
             proofs=archive,
             replacements=SqlReplacements(catalog),
             requests=SqlRequests(catalog),
+            looks=SqlLooks(catalog),
             clock=clock,
             entropy=entropy,
         )

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["database", "customer"],
             ["databases.id", "databases.customer"],
-            name="fk_requests_database_customer",
+            name="fk_requests_database",
         ),
     )
     op.create_index("ix_requests_state_created_at", "requests", ["state", "created_at"])
