@@ -1,4 +1,4 @@
-"""The benchmark of the API's pages in a small form: they cost what they show, not what there is."""
+"""The API's pages in a small form: they cost what they show, not what there is."""
 
 from __future__ import annotations
 
