@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
 from backups.api import reading, views
@@ -39,13 +40,15 @@ def house_of(request: Request) -> House:
 House_ = Annotated[House, Depends(house_of)]
 
 
+BEARER = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Of your dashboard.")
+
+
 def caller_of(
-    house: House_, authorization: Annotated[str, Header(description="Bearer TOKEN")] = ""
+    house: House_, bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]
 ) -> Caller:
-    scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not token:
+    if bearer is None or not bearer.credentials:
         raise Unauthenticated("the call has no token")
-    caller = house.tokens.caller(token.strip())
+    caller = house.tokens.caller(bearer.credentials.strip())
     house.limits.take(caller.customer or f"operator {caller.subject}")
     if not caller.roles:
         raise Forbidden("the token has no role that is known here")
@@ -63,6 +66,7 @@ Key = Annotated[
 PROBLEM: dict[int | str, dict[str, Any]] = {
     status: {"description": words, "content": {"application/problem+json": {}}}
     for status, words in (
+        (400, "this can't be read"),
         (401, "no valid token"),
         (403, "not with these roles"),
         (404, "there is none, or it is somebody else's"),

@@ -15,6 +15,7 @@ from backups import errors
 from backups.errors import BackupsError
 
 MEDIA = "application/problem+json"
+LOOK_UP = errors.CallRefused.hint
 
 
 STATUS: Mapping[type[BackupsError], int] = MappingProxyType(
@@ -64,8 +65,8 @@ def of(error: Exception) -> dict[str, Any]:
         found = "; ".join(
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:10]
         )
-        hint = "The API's description at /openapi.json says what is taken."
-        return document(422, "Invalid", found, hint)
+        return document(422, "Invalid", found, LOOK_UP)
     if isinstance(error, HTTPException):
-        return document(error.status_code, HTTPStatus(error.status_code).phrase, error.detail)
+        phrase = HTTPStatus(error.status_code).phrase
+        return document(error.status_code, phrase, error.detail, LOOK_UP)
     return document(500, "Internal", "something went wrong here", "It is on our record.")
