@@ -15,6 +15,7 @@ from pathlib import Path
 
 import command_kit
 import httpx
+import psycopg
 import pytest
 import yaml
 from api_kit import CLOCK, ISSUER, SECRET, Town
@@ -55,7 +56,18 @@ def worked(town: Town) -> Iterator[None]:
     thread.join()
 
 
-def test_the_node_client_restores_a_database(town: Town, worked: None, tmp_path: Path) -> None:
+@pytest.fixture
+def removed(pg15_url: str) -> Iterator[None]:
+    """The copy that the page's program asks for."""
+    drop = "drop database if exists shop_before_the_accident with (force)"
+    with psycopg.connect(pg15_url, autocommit=True) as connection:
+        connection.execute(drop)
+        yield
+        connection.execute(drop)
+
+
+@pytest.mark.usefixtures("removed", "worked")
+def test_the_node_client_restores_a_database(town: Town, tmp_path: Path) -> None:
     environment = {**os.environ, "BACKUPS_URL": town.base, "DASHBOARD_SECRET": SECRET}
     done = subprocess.run(
         ["node", program(tmp_path, CLIENT)],
