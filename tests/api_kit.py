@@ -21,6 +21,7 @@ from prune_kit import SetClock
 
 from backups import wiring
 from backups.api.app import create
+from backups.cli.api_command import DRAIN_SECONDS
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.format.age import Identity
@@ -156,7 +157,10 @@ def fill(town: Town) -> None:
 @contextmanager
 def served(app: App) -> Iterator[str]:
     """The API on a socket; yields its URL."""
-    config = uvicorn.Config(create(house(app)), port=0, log_level="error", lifespan="off")
+    config = uvicorn.Config(
+        create(house(app)), port=0, log_level="critical", lifespan="off",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

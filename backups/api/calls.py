@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field
@@ -184,7 +186,7 @@ def operation(house: House_, caller: Caller_, operation: Id) -> dict[str, Any]:
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 def operation_events(house: House_, caller: Caller_, operation: Id) -> StreamingResponse:
-    reading.operation(house.app, caller, operation)
+    reading.operation(house.app, caller, operation)  # refused before the stream begins
     return StreamingResponse(follow(house, caller, operation), media_type="text/event-stream")
 
 
@@ -192,18 +194,23 @@ LONGEST_STREAM = 15 * 60
 """Seconds; then a client connects anew, as browsers do by themselves."""
 
 
-def follow(house: House, caller: Caller, name: str) -> Iterator[str]:
-    """Each change of an operation, as the HTML standard writes events (section 9.2)."""
+async def follow(house: House, caller: Caller, name: str) -> AsyncIterator[str]:
+    """Each change of an operation, as the HTML standard writes events (section 9.2).
+
+    It holds a thread while it looks and none while it waits: streams that are left open, by
+    however many pages, leave the threads to calls. It ends with its client, or the server.
+    """
     clock, last = house.app.clock, None
     until = clock.monotonic() + LONGEST_STREAM
     while clock.monotonic() < until:
-        found = views.operation(reading.operation(house.app, caller, name))
+        row = await run_in_threadpool(reading.operation, house.app, caller, name)
+        found = views.operation(row)
         if found != last:
             last = found
             yield f"event: operation\ndata: {json.dumps(found)}\n\n"
         if found["state"] in ("done", "failed"):
             return
-        clock.sleep(0.5)
+        await asyncio.sleep(0.5)
 
 
 @read.get("/replacements", summary="Live databases replaced by a backup, or to be")

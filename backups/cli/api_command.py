@@ -12,6 +12,11 @@ from backups.cli.output import as_json, complete, print_json
 from backups.errors import ConfigError, NotFound
 
 
+DRAIN_SECONDS = 5
+"""What a call gets to end in when the server is stopped; pages that follow an operation keep
+theirs open for longer, and connect anew."""
+
+
 @click.group()
 def command() -> None:
     """The HTTP API for dashboards, and the pages. `backups serve` does what is asked for."""
@@ -37,7 +42,13 @@ def serve(home: str, host: str, port: int) -> None:
             ) from None
         from backups.api.app import create
 
-        uvicorn.run(create(ready), host=host, port=port, log_level="warning")
+        uvicorn.run(
+            create(ready),
+            host=host,
+            port=port,
+            log_level="warning",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
 
 
 @command.command(epilog="Example: backups api link acme --role viewer --role restorer")

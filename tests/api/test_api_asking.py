@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from api_kit import Town
+from api_kit import CLOCK, Town, served
+
+from backups.cli.api_command import DRAIN_SECONDS
 
 pytestmark = pytest.mark.postgres
 
@@ -105,8 +109,6 @@ def test_bad_input_is_a_problem_that_says_what_to_do(
 
 def test_another_person_approves(town: Town) -> None:
     """Where a plan asks for a second person the role alone is not enough: it is another."""
-    from dataclasses import replace
-
     backup = town.ids["acme"]["backup"]
     with town.client("acme", subject="ann") as ann, town.client(subject="bea") as bea:
         asked = ask(ann, "/v1/databases/shop/replacements", "plan four", backup=backup)
@@ -126,8 +128,6 @@ def test_another_person_approves(town: Town) -> None:
 
 
 def test_progress_comes_as_events_and_the_work_survives_the_api(town: Town) -> None:
-    from api_kit import served
-
     with town.client() as client:
         name = town.urls["shop"].partition("?")[0].rpartition("/")[2] + "_events"
         asked = ask(client, "/v1/databases/shop/restores", "events one", name=name)
@@ -146,8 +146,6 @@ def test_progress_comes_as_events_and_the_work_survives_the_api(town: Town) -> N
 
 
 def test_who_died_in_the_middle_is_told(town: Town) -> None:
-    from dataclasses import replace
-
     with town.client() as client:
         asked = ask(client, "/v1/databases/shop/restores", "dead one", name="api_never_made")
         found = town.app.requests.one(asked.json()["id"])
@@ -156,3 +154,23 @@ def test_who_died_in_the_middle_is_told(town: Town) -> None:
         ended = client.get(asked.headers["location"]).json()
     assert ended["state"] == "failed"
     assert "ended in the middle" in ended["error"]
+
+
+def test_streams_left_open_hold_up_neither_calls_nor_the_end(town: Town) -> None:
+    """More of them than the server has threads; their operation never ends."""
+    with town.client() as client:
+        asked = ask(client, "/v1/databases/shop/restores", "for ever", name="api_for_ever")
+    found = town.app.requests.one(asked.json()["id"])
+    town.app.requests.save(replace(found, state="running"))
+    path = f"{asked.headers['location']}/events"
+    streams = 60
+    with ExitStack() as left_open:
+        client = left_open.enter_context(town.client())
+        with served(town.app) as other:
+            for _ in range(streams):
+                stream = left_open.enter_context(client.stream("GET", f"{other}{path}"))
+                assert next(stream.iter_lines()) == "event: operation"
+            assert client.get(f"{other}/v1/databases").status_code == 200
+            asked_to_end = CLOCK.monotonic()
+        assert CLOCK.monotonic() - asked_to_end < 4 * DRAIN_SECONDS
+    town.app.requests.save(replace(found, state="failed"))
