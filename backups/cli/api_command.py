@@ -11,7 +11,6 @@ from backups.cli.home import customers, pass_home_path
 from backups.cli.output import as_json, complete, print_json
 from backups.errors import ConfigError, NotFound
 
-
 DRAIN_SECONDS = 5
 """What a call gets to end in when the server is stopped; pages that follow an operation keep
 theirs open for longer, and connect anew."""

@@ -146,9 +146,7 @@ def town(
         server.kill_all()
 
 
-@pytest.mark.timeout(
-    600
-)  # days of servers, one after the other: a minute, more on a busy machine
+@pytest.mark.timeout(600)
 def test_three_days(town: Town) -> None:
     # The first day: a second instance, started by mistake, stands by until the first is killed
     # in the middle of a backup.
