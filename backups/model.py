@@ -246,6 +246,18 @@ class RestoreOptions:
     """Parallel index builds and row streams."""
     create_roles: bool = True
     """Make roles that the target server lacks, without login."""
+    only: tuple[str, ...] = ()
+    """Schemas and tables, as the engine names them; none: all there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written into a copy."""
+
+    expected: Fingerprint
+    """What the copy is to contain: all of the backup, or the part that was asked for."""
+    notes: tuple[str, ...] = ()
+    """What was done differently from the source, in words."""
 
 
 # --- the fleet ------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from backups.model import (
     Scrub,
     Snapshot,
     Source,
+    Written,
 )
 from backups.proving import Evidence
 
@@ -148,12 +149,15 @@ class Dump(Protocol):
 class Restoration(Protocol):
     """A copy being made beside its target; leaving the context unpublished removes it."""
 
+    def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
+        """What the target lacks for it, in words; a look, nothing is made."""
+
     def load(
         self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
-    ) -> tuple[str, ...]:
-        """Write all artifacts; returns what was done differently from the source, in words.
+    ) -> Written:
+        """Write all artifacts, or the part that the options ask for.
 
-        Raises RestoreFailed, EnvironmentLacks."""
+        Raises RestoreFailed, EnvironmentLacks; NotFound when there is no such part."""
 
     def fingerprint(self) -> Fingerprint:
         """What the copy contains now, published or not."""

@@ -271,7 +271,7 @@ def _restored(
     try:
         with ports.engine.restore(ground.target, options) as restoration:
             with book.phase("fetch and load"):
-                notes = restoration.load(loaded.expected, reading.artifact, progress)
+                notes = restoration.load(loaded.expected, reading.artifact, progress).notes
                 reading.rest()
                 restoration.publish()
             _read_to_its_end(reading, notes, book)

@@ -46,6 +46,7 @@ def command(
     to: str,
     password: str | None,
     jobs: int | None,
+    only: tuple[str, ...],
     json_: bool,
 ) -> None:
     """Restore with no catalog, no settings and no home: from the store alone."""
@@ -67,5 +68,5 @@ def command(
         wiring.recovery(store, identity, wanted) as (manifest, ports),
         progress(quiet=json_) as show,
     ):
-        done = restore(ports, manifest, target, RestoreOptions(jobs or 2), show)
+        done = restore(ports, manifest, target, RestoreOptions(jobs or 2, only=only), show)
     report(done, to, json_)

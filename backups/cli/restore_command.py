@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -55,10 +55,17 @@ def into_target(function: Callable[..., Any]) -> Callable[..., Any]:
             "--password", metavar="REF", help="The target's password: env:NAME or file:PATH."
         ),
         click.option(
+            "--only",
+            metavar="NAME",
+            multiple=True,
+            help="A schema, or a table as SCHEMA.TABLE, with what it needs; may be repeated.",
+        ),
+        click.option(
             "--to",
             metavar="TARGET",
             required=True,
-            help="Where to: the URL of a database that does not exist yet.",
+            help="Where to: the URL of a database that does not exist yet; or "
+            "file:PATH.dump (pg_dump's archive), file:PATH.sql (plain SQL).",
         ),
     ):
         function = option(function)
@@ -111,27 +118,34 @@ def command(
     to: str,
     password: str | None,
     jobs: int | None,
+    only: tuple[str, ...],
     dry_run: bool,
     json_: bool,
 ) -> None:
-    """Write BACKUP (an id, or a database's newest) into a new database.
+    """Write BACKUP (an id, or a database's newest) into a new database, or a file.
 
     The copy is made beside its target under another name, compared with the fingerprint that
     was taken with the dump, and named only when they are equal. The nearest copy is read; one
     that is damaged or out of reach is named, and the next one is taken.
     """
     from backups import wiring
-    from backups.run.restore import restore
+    from backups.run.restore import foresee, restore
     from backups.settings import load_settings
 
     target = target_source(to, password)
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, at)
+        options = RestoreOptions(jobs or load_settings(app.home).restore_jobs, only=only)
         if dry_run:
-            wiring.giving_back(app, entry, lambda *_: None, warn)
-            _would(entry, to, json_)
+            with progress(quiet=json_) as show:
+                lacks = wiring.giving_back(
+                    app,
+                    entry,
+                    lambda manifest, ports: foresee(ports, manifest, target, options, show),
+                    warn,
+                )
+            _would(entry, to, wiring.last_time(app, entry.database), lacks, json_)
             return
-        options = RestoreOptions(jobs or load_settings(app.home).restore_jobs)
         with progress(quiet=json_) as show, wiring.operation(app, entry, to):
             done = wiring.giving_back(
                 app,
@@ -142,7 +156,9 @@ def command(
     report(done, to, json_)
 
 
-def _would(entry: Backup, to: str, json_: bool) -> None:
+def _would(
+    entry: Backup, to: str, last_time: timedelta | None, lacks: tuple[str, ...], json_: bool
+) -> None:
     if json_:
         print_json(
             {
@@ -152,6 +168,8 @@ def _would(entry: Backup, to: str, json_: bool) -> None:
                 "target": to,
                 "bytes": entry.plain_bytes,
                 "stored_bytes": entry.stored_bytes,
+                "last_seconds": last_time.total_seconds() if last_time else None,
+                "lacks": list(lacks),
             }
         )
         return
@@ -159,3 +177,9 @@ def _would(entry: Backup, to: str, json_: bool) -> None:
         f"would read {size(entry.stored_bytes)} of backup {entry.id}, taken "
         f"{when(entry.created_at)}, and write {size(entry.plain_bytes)} to {to}"
     )
+    if last_time:
+        click.echo(
+            f"the last restore of this database took {seconds(last_time.total_seconds())}"
+        )
+    for words in lacks:
+        click.echo(words)

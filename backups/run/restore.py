@@ -58,20 +58,35 @@ def restore(
 
     started = ports.clock.monotonic()
     with ports.engine.restore(target, options) as restoration:
-        notes = restoration.load(expected, artifact, progress)
+        written = restoration.load(expected, artifact, progress)
         loaded = ports.clock.monotonic()
         progress("comparing with the fingerprint", 0, None)
-        require_equal(expected, restoration.fingerprint())
+        require_equal(written.expected, restoration.fingerprint())
         compared = ports.clock.monotonic()
         restoration.publish()
     return Restored(
         manifest=manifest,
-        notes=notes,
-        tables=len(expected.tables),
-        rows=sum(table.rows for table in expected.tables),
+        notes=written.notes,
+        tables=len(written.expected.tables),
+        rows=sum(table.rows for table in written.expected.tables),
         load_seconds=loaded - started,
         check_seconds=compared - loaded,
     )
+
+
+def foresee(
+    ports: RestorePorts,
+    manifest: Manifest,
+    target: Source,
+    options: RestoreOptions,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """What the target lacks for this backup, in words; both are looked at, nothing is written.
+
+    Raises what reading raises, and TargetRefused as `restore` would."""
+    expected = read_fingerprint(ports, manifest, progress)
+    with ports.engine.restore(target, options) as restoration:
+        return restoration.lacks(expected)
 
 
 def read_fingerprint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -117,6 +117,16 @@ def recovery(
     with bare_store(store_url) as store:
         manifest = find(store)
         yield manifest, restore_ports(store, manifest, identities)
+
+
+def last_time(app: App, database: str) -> timedelta | None:
+    """How long the last restore that a person asked for took. None: there was none."""
+    restored = [
+        (each.ended_at, each.ended_at - each.started_at)
+        for each in app.catalog.operations(database)
+        if each.state == "done" and each.ended_at is not None
+    ]
+    return max(restored)[1] if restored else None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from backups.engines.postgres.server import quoted
+from backups.model import Fingerprint
 
 UNSAFE_SETTINGS = (
     "local_preload_libraries",
@@ -122,6 +123,25 @@ def extensions(connection: Connection[Any]) -> dict[str, str]:
     """Name to version."""
     rows = connection.execute("SELECT extname, extversion FROM pg_extension")
     return dict(rows.fetchall())
+
+
+def lacks(connection: Connection[Any], expected: Fingerprint) -> tuple[str, ...]:
+    """What the server lacks for a copy of that, in words."""
+    rows = connection.execute("SELECT name FROM pg_available_extensions")
+    available = {row[0] for row in rows}
+    present = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
+    return (
+        *(
+            f"extension {name!r} {version} must be installed on the server first"
+            for name, version in sorted(expected.extensions.items())
+            if name not in available
+        ),
+        *(
+            f"role {name!r} will be made, without login"
+            for name in expected.roles
+            if name not in present
+        ),
+    )
 
 
 def roles_sql(connection: Connection[Any]) -> bytes:

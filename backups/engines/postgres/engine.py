@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from backups.engines.postgres import dump, preflight, restore, server, tools
+from backups.engines.postgres import dump, preflight, restore, server, to_file, tools
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
 from backups.ports import Clock, Dump, Entropy, Restoration
 
@@ -35,5 +35,8 @@ class PostgresEngine:
     def restore(
         self, target: Source, options: RestoreOptions
     ) -> AbstractContextManager[Restoration]:
-        """Into a new database beside the target, renamed when it is published."""
+        """Into a new database beside the target, renamed when it is published; where the
+        target is the URL of a file, into that."""
+        if target.url.startswith("file:"):
+            return to_file.open_file(target, options)
         return restore.open_restore(target, options, self._entropy)

@@ -39,6 +39,24 @@ class Child:
         while pipe and (block := pipe.read(PIPE_BYTES)):  # fills a block: it writes pages
             yield block
 
+    def give(self, block: bytes) -> bool:
+        """To its input; False when it takes no more: `wait` tells why."""
+        try:
+            self._input().write(block)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def end_of_input(self) -> None:
+        """There is no more."""
+        with suppress(BrokenPipeError):
+            self._input().close()
+
+    def _input(self) -> IO[bytes]:
+        if self.process.stdin is None:
+            raise ValueError("the tool was started without an input")
+        return self.process.stdin
+
     def wait(self) -> int:
         """Its exit code, with all it said read; negative when a signal ended it."""
         code = self.process.wait()
@@ -80,25 +98,45 @@ def running(
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        child = Child(os.path.basename(argv[0]), process)
-        stack.callback(_end, child)
-        with suppress(OSError):  # above the user's limit of pipe pages: slower, not wrong
-            fcntl.fcntl(_fd(process.stdout), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        yield stack.enter_context(_child(argv[0], process))
+
+
+@contextmanager
+def filtering(argv: Sequence[str], out: int) -> Iterator[Child]:
+    """Start a tool that speaks with no server: from `Child.give` to the descriptor `out`."""
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    process = subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with _child(argv[0], process) as child:
+        yield child
+
+
+@contextmanager
+def _child(program: str, process: subprocess.Popen[bytes]) -> Iterator[Child]:
+    child = Child(os.path.basename(program), process)
+    try:
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with suppress(OSError):  # above the user's limit of pages: slower, not wrong
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         child._listener = threading.Thread(target=child.listen, daemon=True)
         child._listener.start()
         yield child
+    finally:
+        _end(child)
 
 
 def _end(child: Child) -> None:
     with suppress(ProcessLookupError):
         os.killpg(child.process.pid, signal.SIGKILL)
     child.wait()
-    for pipe in (child.process.stdout, child.process.stderr):
+    for pipe in (child.process.stdin, child.process.stdout, child.process.stderr):
         if pipe:
-            pipe.close()
-
-
-def _fd(pipe: IO[bytes] | None) -> int:
-    if pipe is None:
-        raise ValueError("the tool was started without this pipe")
-    return pipe.fileno()
+            with suppress(BrokenPipeError):  # what it was not given any more
+                pipe.close()

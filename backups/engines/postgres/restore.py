@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from backups.engines.postgres.archive import (
     Rows,
 )
 from backups.engines.postgres.load import Loader, loader
+from backups.engines.postgres.partial import Part, of_part, part
 from backups.engines.postgres.process import Child, running
 from backups.engines.postgres.remove import drop_database
 from backups.engines.postgres.server import (
@@ -43,7 +45,7 @@ from backups.errors import (
     Unreachable,
     UsageError,
 )
-from backups.model import Fingerprint, RestoreOptions, Source
+from backups.model import Fingerprint, RestoreOptions, Source, Written
 from backups.ports import Blocks, Entropy, Progress
 
 SESSION = (
@@ -92,9 +94,14 @@ class PostgresRestoration:
         self.leftover: str | None = name
         """A database of ours that is to be dropped at the end."""
 
+    def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
+        """See the port."""
+        with connected(self._server) as connection:
+            return around.lacks(connection, expected)
+
     def load(
         self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
-    ) -> tuple[str, ...]:
+    ) -> Written:
         """Make the database and its roles, then structure, rows, indexes and properties."""
         name = self._copy.database
         with connected(self._server) as connection:
@@ -113,8 +120,13 @@ class PostgresRestoration:
             archive = _Archive(artifact("archive"))
             tools = choose(major, _major(archive.head.toc.tool_version))
             notes.extend(tools.warnings())
+            wanted = Part(archive.head.toc, ())
+            if self._options.only:
+                wanted = part(archive.head.toc, self._options.only)
+                expected = of_part(expected, archive.head.toc, wanted.toc)
+            notes.extend(wanted.notes)
             options = ["--exit-on-error"]
-            missing = {e.tablespace for e in archive.head.toc.entries} - tablespaces - {""}
+            missing = {e.tablespace for e in wanted.toc.entries} - tablespaces - {""}
             if missing:
                 options.append("--no-tablespaces")
                 notes.append("tablespaces that the server lacks were left out")
@@ -122,21 +134,22 @@ class PostgresRestoration:
             # comes before and after the rows is restored from it, indexes in parallel.
             toc = folder / "toc"
             toc.write_bytes(archive.head.raw)
-            before, jobs = folder / "before", self._jobs
-            before.write_bytes(_listed(archive.head.toc))
+            which, jobs = folder / "list", self._jobs
+            which.write_bytes(listed(wanted.toc))
+            options.append(f"--use-list={which}")
             progress("creating the structure", 0, None)
-            sections = ["--section=pre-data", "--section=data", f"--use-list={before}"]
-            self._restore(tools, [*options, *sections, str(toc)], folder)
+            before = ["--section=pre-data", "--section=data", str(toc)]
+            self._restore(tools, [*options, *before], folder)
             encoding = expected.settings["encoding"]
             with loader(self._copy, encoding, jobs) as target:
-                archive.load(target, progress)
+                archive.load(target, wanted.toc, progress)
             progress("building indexes and constraints", 0, None)
             after = ["--section=post-data", f"--jobs={jobs}", str(toc)]
             self._restore(tools, [*options, *after], folder)
         with connected(self._copy) as connection:
             around.apply(connection, name, expected.settings)
-        self._loaded = tools, archive.head.toc
-        return tuple(notes)
+        self._loaded = tools, wanted.toc
+        return Written(expected, tuple(notes))
 
     def fingerprint(self) -> Fingerprint:
         """What the copy contains, read back over several sessions. Call it after `load`."""
@@ -144,7 +157,8 @@ class PostgresRestoration:
             raise RestoreFailed("nothing was loaded yet")
         tools, toc = self._loaded
         with private_folder() as folder:
-            return readback.fingerprint(self._copy, tools, toc, folder, self._jobs)
+            found = readback.fingerprint(self._copy, tools, toc, folder, self._jobs)
+        return replace(found, roles=()) if self._options.only else found
 
     def publish(self) -> None:
         """Rename; an empty database of that name leaves in the same transaction."""
@@ -290,11 +304,13 @@ class _Archive:
         self._bytes = 0
         self.head = self._read_head()
 
-    def load(self, target: Loader, progress: Progress) -> None:
-        """Give all data to `target`. Raises DumpFailed unless the archive is complete."""
-        self._give(self._events, target)
+    def load(self, target: Loader, wanted: Toc, progress: Progress) -> None:
+        """Give the data of those entries to `target`; all of it is read. Raises DumpFailed
+        unless the archive is complete."""
+        entries = {entry.dump_id for entry in wanted.entries}
+        self._give(self._events, target, entries)
         for block in self._rest:
-            self._give(self._parser.feed(block), target)
+            self._give(self._parser.feed(block), target, entries)
             self._bytes += len(block)
             progress("loading rows", self._bytes, None)
         self._parser.finish()
@@ -309,17 +325,19 @@ class _Archive:
                 return events[0]
         raise DumpFailed("the archive ends inside its table of contents")
 
-    def _give(self, events: Iterable[Event], target: Loader) -> None:
+    def _give(self, events: Iterable[Event], target: Loader, entries: set[int]) -> None:
         for event in events:
+            if isinstance(event, Head) or event.entry.dump_id not in entries:
+                continue
             if isinstance(event, Rows):
                 target.rows(event)
             elif isinstance(event, LargeObject):
                 target.large_object(event)
 
 
-def _listed(toc: Toc) -> bytes:
-    """A list for pg_restore, in the archive's order, of all but what has data."""
-    return b"".join(b"%d;\n" % entry.dump_id for entry in toc.entries if not entry.had_data)
+def listed(toc: Toc, *, rows: bool = False) -> bytes:
+    """A list for pg_restore, in the archive's order: what has no data, or with `rows` all."""
+    return b"".join(b"%d;\n" % e.dump_id for e in toc.entries if rows or not e.had_data)
 
 
 def _require_success(child: Child) -> None:
