@@ -80,6 +80,24 @@ def test_a_name_taken_meanwhile_is_refused(
     assert not [name for name in databases(pg15_url, fresh) if "_restoring_" in name]
 
 
+def test_what_a_dead_restore_left_is_dropped_by_the_next(
+    pg15_url: str, make_database: Make, fresh: str
+) -> None:
+    taken = take(make_database(pg15_url, sql="CREATE TABLE t()"))
+    artifacts, fingerprint = taken
+    left = f"{fresh}_restoring_0a1b2c3d"
+    make_database(pg15_url, left, sql="CREATE TABLE half()")
+    make_database(pg15_url, f"other{left}")
+    with ENGINE.restore(Source(url_of(pg15_url, fresh)), RestoreOptions()) as at_work:
+        at_work.load(fingerprint, lambda name: iter(artifacts[name]), silent)
+        (ours,) = databases(pg15_url, fresh)
+        assert ours != left
+        assert give(taken, url_of(pg15_url, fresh)) == []
+        assert databases(pg15_url, fresh) == {ours, fresh}, "one that is at work keeps its own"
+    assert databases(pg15_url, fresh) == {fresh}
+    assert databases(pg15_url, f"other{fresh}") == {f"other{left}"}
+
+
 def test_an_older_client_is_refused(pg16_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKUPS_PG_BIN", "/usr/lib/postgresql/15/bin")
     with pytest.raises(ToolError, match="client tools of version 16") as caught:

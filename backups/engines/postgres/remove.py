@@ -1,16 +1,24 @@
-"""Dropping a database of ours, also one that holds on to itself."""
+"""Dropping databases of ours: also one that holds on to itself, and what a dead restore left.
+
+Source: PostgreSQL manual, Advisory Locks: a session's lock ends with it, so that a copy whose
+name nobody has claimed belongs to a restore that died.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 
-from backups.engines.postgres.server import Login, connected, quoted
+from backups.engines.postgres.server import MAX_NAME, Login, connected, quoted
 
 _SUBSCRIPTIONS = """
     SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
      WHERE d.datname = %s"""
+_CLAIM: LiteralString = "pg_catalog.hashtextextended(%s, 0)"
+_LEFT = """
+    SELECT datname FROM pg_database
+     WHERE datname ~ '_restoring_[0-9a-f]{8}$' AND left(datname, -19) = %s"""
 _TRIGGERS = "SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'"
 
 
@@ -31,3 +39,30 @@ def drop_database(connection: Connection[Any], server: Login, name: str) -> None
                 inside.execute(quoted("DROP SUBSCRIPTION {s}", s=each))
     force = " WITH (FORCE)" if connection.info.server_version >= 130000 else ""
     connection.execute(quoted(f"DROP DATABASE IF EXISTS {{d}}{force}", d=name))
+
+
+def beside(name: str, what: str, tail: str) -> str:
+    """A name beside another, cut between characters to what the server takes."""
+    end = f"_{what}_{tail}"
+    return name.encode()[: MAX_NAME - len(end)].decode("utf-8", "ignore") + end
+
+
+def claim(connection: Connection[Any], name: str) -> None:
+    """Say that we are at work on a copy of that name, for as long as the session lives."""
+    connection.execute("SELECT set_config('idle_session_timeout', '0', false)")
+    connection.execute(f"SELECT pg_advisory_lock({_CLAIM})", (name,))
+
+
+def sweep(connection: Connection[Any], server: Login, target: str) -> None:
+    """Drop copies that were being made beside `target` by restores that died. `connection` is
+    to the database that those claimed theirs from."""
+    prefix = beside(target, "restoring", "0" * 8).removesuffix("_restoring_" + "0" * 8)
+    for (name,) in connection.execute(_LEFT, (prefix,)).fetchall():
+        if _one(connection, f"SELECT pg_try_advisory_lock({_CLAIM})", name):
+            drop_database(connection, server, name)
+            _one(connection, f"SELECT pg_advisory_unlock({_CLAIM})", name)
+
+
+def _one(connection: Connection[Any], query: LiteralString, name: str) -> bool:
+    row = connection.execute(query, (name,)).fetchone()
+    return row == (True,)

@@ -24,9 +24,8 @@ from backups.engines.postgres.archive import (
 from backups.engines.postgres.load import Loader, loader
 from backups.engines.postgres.partial import Part, of_part, part
 from backups.engines.postgres.process import Child, running
-from backups.engines.postgres.remove import drop_database
+from backups.engines.postgres.remove import beside, claim, drop_database, sweep
 from backups.engines.postgres.server import (
-    MAX_NAME,
     Login,
     connected,
     login,
@@ -163,7 +162,7 @@ class PostgresRestoration:
     def publish(self) -> None:
         """Rename; an empty database of that name leaves in the same transaction."""
         name, target = self._copy.database, self._target
-        aside = _temporary(target, name[-8:], "replaced")
+        aside = beside(target, "replaced", name[-8:])
         with connected(self._server) as connection:
             for role in self._joined:
                 connection.execute(quoted("REVOKE {role} FROM CURRENT_USER", role=role))
@@ -249,7 +248,8 @@ def private_folder() -> Iterator[Path]:
 def open_restore(
     target: Source, options: RestoreOptions, entropy: Entropy
 ) -> Iterator[PostgresRestoration]:
-    """Look at the target and choose a name beside it; leaving drops what has that name."""
+    """Look at the target and choose a name beside it; leaving drops what has that name. What
+    a restore to the same target left that died is dropped first."""
     wanted = _login_of_target(target)
     with maintenance(wanted) as connection:
         server = pinned(connection, wanted.to(connection.info.dbname))
@@ -258,19 +258,22 @@ def open_restore(
         ).fetchone()
     if exists is not None:
         require_empty(server.to(wanted.database))
-    name = _temporary(wanted.database, entropy.bytes(4).hex(), "restoring")
-    restoration = PostgresRestoration(
-        server, wanted.database, name, options, exists is not None
-    )
-    try:
-        yield restoration
-    except BaseException as error:
+    with connected(server) as guard:
+        sweep(guard, server, wanted.database)
+        name = beside(wanted.database, "restoring", entropy.bytes(4).hex())
+        claim(guard, name)
+        restoration = PostgresRestoration(
+            server, wanted.database, name, options, exists is not None
+        )
         try:
-            restoration.remove()
-        except BackupsError as also:
-            error.add_note(f"the database {name!r} could not be removed: {also}")
-        raise
-    restoration.remove()
+            yield restoration
+        except BaseException as error:
+            try:
+                restoration.remove()
+            except BackupsError as also:
+                error.add_note(f"the database {name!r} could not be removed: {also}")
+            raise
+        restoration.remove()
 
 
 def require_empty(opened: Login) -> None:
@@ -368,12 +371,6 @@ def maintenance(wanted: Login) -> Iterator[Connection[Any]]:
 
 def _rename(name: str, to: str) -> Any:
     return quoted("ALTER DATABASE {name} RENAME TO {to}", name=name, to=to)
-
-
-def _temporary(name: str, random: str, what: str) -> str:
-    """A name beside another, cut between characters to what the server takes."""
-    tail = f"_{what}_{random}"
-    return name.encode()[: MAX_NAME - len(tail)].decode("utf-8", "ignore") + tail
 
 
 def _major(version: str) -> int:

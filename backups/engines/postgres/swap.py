@@ -13,9 +13,9 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from backups.engines.postgres.remove import drop_database
+from backups.engines.postgres.remove import beside, drop_database, sweep
 from backups.engines.postgres.restore import maintenance
-from backups.engines.postgres.server import MAX_NAME, login, quoted
+from backups.engines.postgres.server import login, quoted
 from backups.errors import TargetRefused
 from backups.model import Source
 
@@ -51,9 +51,7 @@ class PostgresSwapper:
 
     def beside(self, what: str, tail: str) -> str:
         """See the port."""
-        end = f"_{what}_{tail}"
-        start = self.name.encode()[: MAX_NAME - len(end)].decode("utf-8", "ignore")
-        return start + end
+        return beside(self.name, what, tail)
 
     def names(self) -> set[str]:
         """See the port."""
@@ -97,6 +95,7 @@ class PostgresSwapper:
         if name == self.name:
             raise TargetRefused("the live database is never dropped")
         with self._server() as connection:
+            sweep(connection, self._login, name)
             if connection.execute(_THERE, (name,)).fetchone() is not None:
                 connection.execute(_allow(name, "true"))  # its subscriptions are seen to inside
                 drop_database(connection, self._login, name)
