@@ -21,6 +21,62 @@ HOLDS = timedelta(days=1)
 """A plan that is older says too little of what is there now. ASSUMED."""
 
 
+SAMPLE = 5
+"""Keys that are named of each kind of change in a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What replacing would do to one table's rows."""
+
+    schema: str
+    name: str
+    newest_now: datetime | None = None
+    """The latest instant of the past in any of its columns, in the live database."""
+    newest_then: datetime | None = None
+    """The same in the backup."""
+    comes: int = 0
+    """Rows that only the backup has."""
+    goes: int = 0
+    """Rows that only the live database has."""
+    changes: int = 0
+    """Rows of the same primary key with other values."""
+    keys: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
+    """The first primary keys of those that come, go and change."""
+    unknown: str = ""
+    """Why its rows were not compared."""
+
+    def without(self, why: str) -> Changes:
+        """Not compared row by row."""
+        return replace(self, unknown=why)
+
+    def counted(
+        self,
+        counts: tuple[int, int, int],
+        keys: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    ) -> Changes:
+        """Compared; in the order come, go, change."""
+        comes, goes, changes = counts
+        return replace(self, comes=comes, goes=goes, changes=changes, keys=keys)
+
+    def __str__(self) -> str:
+        words = [
+            f"{count:,} {what} ({', '.join(keys)}{', ...' if count > len(keys) else ''})"
+            for what, count, keys in zip(
+                ("come back", "are lost", "change"),
+                (self.comes, self.goes, self.changes),
+                self.keys,
+                strict=True,
+            )
+            if count
+        ]
+        if self.unknown:
+            words = [f"not compared row by row: {self.unknown}"]
+        if self.newest_now or self.newest_then:
+            words.append(f"newest now {_when(self.newest_now)}, then {_when(self.newest_then)}")
+        return f"{self.schema}.{self.name}: {'; '.join(words) or 'rows differ'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """One plan to replace a live database, and what became of it."""
@@ -59,6 +115,11 @@ class Replacement:
     approved_at: datetime | None = None
     started_by: str = ""
     undone_by: str = ""
+    rehearsal: str = ""
+    """The name of the copy that was made beside the live database to be looked at."""
+    rehearsed_at: datetime | None = None
+    seen: tuple[str, ...] = ()
+    """What the rehearsal showed, table by table, in words."""
     broke_glass: str = ""
     """Why neither approval nor the plan's age were waited for."""
     ticket: str = ""
@@ -129,6 +190,16 @@ def require_undoable(plan: Replacement) -> None:
     _require(plan, "replaced", "undone")
 
 
+def require_rehearsable(plan: Replacement) -> None:
+    """Raises UsageError once it was started."""
+    _require(plan, "planned", "rehearsed")
+
+
+def stale_rehearsal(plan: Replacement, at: datetime) -> bool:
+    """Whether a copy lies there of a plan that can't be started any more."""
+    return bool(plan.rehearsal) and plan.state == "planned" and at - plan.planned_at > HOLDS
+
+
 def require_cancellable(plan: Replacement) -> None:
     """Raises UsageError once it was started."""
     _require(plan, "planned", "cancelled")
@@ -171,3 +242,7 @@ def done(plan: Replacement, at: datetime) -> Replacement:
         kept_until=at + timedelta(days=plan.keep_days),
         error="",
     )
+
+
+def _when(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M UTC}" if at else "none"

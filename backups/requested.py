@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-Kind = Literal["restore", "plan", "start", "undo", "cancel"]
+Kind = Literal["restore", "plan", "rehearse", "start", "undo", "cancel"]
 
 
 @dataclass(frozen=True, slots=True)

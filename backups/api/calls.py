@@ -313,6 +313,22 @@ def plan(
     ))  # fmt: skip
 
 
+@write.post(
+    "/replacements/{replacement}/rehearsals",
+    status_code=202,
+    summary="Make the copy beside it, to be looked at",
+)
+def rehearse(
+    house: House_, caller: Caller_, key: Key, replacement: Id, response: Response
+) -> dict[str, Any]:
+    need(caller, "restorer")
+    found = reading.replacement(house.app, caller, replacement)
+    return accepted(response, requests.ask(
+        house.app, found.customer, found.database, "rehearse", caller.subject, key,
+        replacement=found.id,
+    ))  # fmt: skip
+
+
 @write.post("/replacements/{replacement}/start", status_code=202, summary="Carry it out")
 def start(
     house: House_, caller: Caller_, key: Key, replacement: Id, body: Start, response: Response

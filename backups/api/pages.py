@@ -260,6 +260,6 @@ def act(
     if what == "start":
         require_startable(found, confirm, house.app.clock.now(), "")
         arguments = {**arguments, "confirm": confirm}
-    elif what not in ("undo", "cancel"):
+    elif what not in ("rehearse", "undo", "cancel"):
         raise NotFound(f"there is no form {what[:40]!r}")
     return asked(house, session, csrf, key, found, what, **arguments)

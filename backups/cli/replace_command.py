@@ -65,6 +65,21 @@ def approve(home: str, replacement: str, name: str, json_: bool) -> None:
     _told(found, json_)
 
 
+@command.command(epilog="Example: backups replace rehearse 019abc...")
+@click.argument("replacement")
+@as_json
+@pass_home_path
+def rehearse(home: str, replacement: str, json_: bool) -> None:
+    """Make the copy beside the live database, to be looked at: which rows would come, go and
+    change. It is dropped when the plan is started, cancelled or a day old."""
+    from backups import wiring
+    from backups.wiring import replacing
+
+    with wiring.opened(home) as app, progress(quiet=json_) as show:
+        found = replacing.rehearse(app, replacement, show, warn)
+    _told(found, json_)
+
+
 @command.command(epilog="Example: backups replace start 019abc... --confirm main")
 @click.argument("replacement")
 @click.option("--confirm", required=True, metavar="NAME", help="The live database's name.")
@@ -185,6 +200,12 @@ def _told(found: Replacement, json_: bool) -> None:
         click.echo(f"  {words}")
     if not found.difference:
         click.echo("  both contain the same")
+    if found.rehearsed_at and found.rehearsal:
+        click.echo(
+            f"  rehearsed {when(found.rehearsed_at)}, to be looked at: {found.rehearsal}"
+        )
+    for words in found.seen:
+        click.echo(f"    {words}")
     for words in found.stays_behind:
         click.echo(f"  stays behind with the old one: {words}")
     for words in _next(found):

@@ -8,7 +8,7 @@ record before it is begun, so that after a crash `settle` knows what to look for
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -20,9 +20,11 @@ from backups.ids import uuid7
 from backups.model import Backup, Fingerprint, Manifest, Policy, RestoreOptions, Source
 from backups.ports import Clock, Engine, Entropy, Progress
 from backups.replacing import (
+    Changes,
     Replacement,
     done,
     require_cancellable,
+    require_rehearsable,
     require_same_target,
     require_startable,
     require_undoable,
@@ -53,6 +55,9 @@ class Swapper(Protocol):
     def swap(self, copy: str, aside: str) -> None:
         """Make `copy` the live one and name the old one `aside`, in one step, with everybody's
         sessions ended and nobody let into the old one. Raises TargetRefused."""
+
+    def changes(self, copy: str, tables: Iterable[tuple[str, str]]) -> tuple[Changes, ...]:
+        """How rows of these tables (schema, name) differ between the live one and the copy."""
 
     def release(self) -> None:
         """Let everybody into the live database again."""
@@ -146,6 +151,59 @@ def plan(
     return planned
 
 
+def rehearse(
+    ports: ReplacePorts,
+    plan: Replacement,
+    giving: Callable[[Callable[[Manifest, RestorePorts], Fingerprint]], Fingerprint],
+    options: RestoreOptions,
+    progress: Progress,
+) -> Replacement:
+    """Make the copy beside the live database, to be looked at, and compare both row by row.
+
+    Starting makes another: this one may be written to. It is dropped with the plan. Raises
+    UsageError once it was started; whatever else is raised, nothing remains of the copy."""
+    require_rehearsable(plan)
+    copy = ports.swapper.beside("rehearsal", plan.id[-8:])
+    plan = replace(plan, rehearsal=copy, rehearsed_at=None, seen=())
+    plan = _step(ports, plan, "rehearsal.started")
+    try:
+        ports.swapper.drop(copy)  # of the time before
+
+        def give(manifest: Manifest, opened: RestorePorts) -> Fingerprint:
+            restore(opened, manifest, ports.beside(copy), options, progress)
+            return read_fingerprint(opened, manifest, progress)
+
+        there = giving(give)
+        progress("comparing with the live database", 0, None)
+        differ = _tables_that_differ(ports.engine.fingerprint(ports.live), there)
+        seen = tuple(str(each) for each in ports.swapper.changes(copy, differ))
+    except BaseException:
+        ports.swapper.drop(copy)
+        _step(ports, replace(plan, rehearsal=""), "rehearsal.failed")
+        raise
+    plan = replace(plan, rehearsed_at=ports.clock.now(), seen=seen)
+    return _step(ports, plan, "rehearsed")
+
+
+def end_rehearsal(ports: ReplacePorts, plan: Replacement) -> Replacement:
+    """Drop the copy that was made to be looked at, if there is one."""
+    if not plan.rehearsal:
+        return plan
+    ports.swapper.drop(plan.rehearsal)
+    return _step(ports, replace(plan, rehearsal=""), "rehearsal.dropped")
+
+
+def _tables_that_differ(now: Fingerprint, then: Fingerprint) -> list[tuple[str, str]]:
+    """Those on both sides whose rows are not the same; the others the plan names."""
+    rows = {(each.schema, each.name): (each.rows, each.content) for each in now.tables}
+    return [
+        (each.schema, each.name)
+        for each in then.tables
+        if rows.get((each.schema, each.name), (each.rows, each.content))
+        != (each.rows, each.content)
+    ]
+
+
 def start(
     ports: ReplacePorts,
     plan: Replacement,
@@ -171,6 +229,7 @@ def start(
     tail = plan.id[-8:]
     try:
         plan = _step(ports, replace(plan, step="safety"), "started")
+        plan = end_rehearsal(ports, plan)
         progress("taking a backup of what is there", 0, None)
         plan = replace(plan, safety_backup=safety().id)
         copy = ports.swapper.beside("new", tail)
@@ -215,6 +274,7 @@ def undo(ports: ReplacePorts, plan: Replacement, by: str) -> Replacement:
 def cancel(ports: ReplacePorts, plan: Replacement) -> Replacement:
     """It will not be done. Raises UsageError once it was started."""
     require_cancellable(plan)
+    plan = end_rehearsal(ports, plan)
     plan = replace(plan, state="cancelled", ended_at=ports.clock.now())
     ports.records.save(plan, "cancelled")
     return plan

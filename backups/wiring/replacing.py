@@ -13,7 +13,7 @@ from backups.declared import Policy
 from backups.errors import BackupsError, Busy
 from backups.model import Backup, Manifest, RestoreOptions, Source
 from backups.ports import Progress
-from backups.replacing import Replacement, approved
+from backups.replacing import Replacement, approved, stale_rehearsal
 from backups.run.restore import RestorePorts
 from backups.settings import load_settings
 from backups.wiring.app import App
@@ -116,6 +116,25 @@ def approve(app: App, plan_id: str, name: str, *, known: bool = False) -> Replac
     return plan
 
 
+def rehearse(
+    app: App, plan_id: str, progress: Progress, say: Callable[[str], None]
+) -> Replacement:
+    """Make the copy to be looked at. Raises as `run.replace.rehearse` does."""
+    from backups.run.replace import rehearse
+
+    found = app.replacements.one(plan_id)
+    entry = app.catalog.backup(found.backup)
+    options = RestoreOptions(load_settings(app.home).restore_jobs)
+    with held(app, found.database) as ports, operation(app, entry, found.target):
+        return rehearse(
+            ports,
+            app.replacements.one(plan_id),
+            lambda use: giving_back(app, entry, use, say),
+            options,
+            progress,
+        )
+
+
 def start(
     app: App,
     plan_id: str,
@@ -180,18 +199,21 @@ def tidy(app: App) -> str:
     """Bring those to rest whose process died, and drop what was kept long enough; in words.
 
     Raises BackupsError when one could not be, after all the others."""
-    from backups.run.replace import drop_kept
+    from backups.run.replace import drop_kept, end_rehearsal
 
     did, failed = [], []
     now = app.clock.now()
     for each in app.replacements.all():
         over = each.kept_until is not None and each.kept_until <= now
-        if each.state != "running" and not over:
+        stale = stale_rehearsal(each, now)
+        if each.state != "running" and not over and not stale:
             continue
         try:
             with held(app, each.database) as ports:
                 if over:
                     drop_kept(ports, app.replacements.one(each.id))
+                elif stale:
+                    end_rehearsal(ports, app.replacements.one(each.id))
             did.append(f"{each.database}: {app.replacements.one(each.id).state}")
         except Busy:
             continue

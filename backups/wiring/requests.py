@@ -97,6 +97,11 @@ def _plan(app: App, request: Request, progress: Progress) -> str:
     return replacing.plan(app, entry, request.by, progress, lambda _: None).id
 
 
+def _rehearse(app: App, request: Request, progress: Progress) -> str:
+    plan = request.arguments["replacement"]
+    return replacing.rehearse(app, plan, progress, lambda _: None).id
+
+
 def _start(app: App, request: Request, progress: Progress) -> str:
     plan, confirm = request.arguments["replacement"], request.arguments["confirm"]
     found = replacing.start(app, plan, request.by, confirm, progress, lambda _: None)
@@ -114,6 +119,7 @@ def _cancel(app: App, request: Request, _progress: Progress) -> str:
 DOES: Mapping[Kind, Callable[[App, Request, Progress], str]] = {
     "restore": _restore,
     "plan": _plan,
+    "rehearse": _rehearse,
     "start": _start,
     "undo": _undo,
     "cancel": _cancel,

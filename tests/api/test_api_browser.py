@@ -91,6 +91,13 @@ def test_a_customer_gets_their_rows_back(town: Town, context: BrowserContext) ->
     page.get_by_role("link", name="See what would happen").click()
     assert "7" in page.locator("main").inner_text()
     shot(page, "plan")
+    page.get_by_role("button", name="Rehearse it").click()
+    working(town, page, "See what would happen")
+    page.get_by_role("link", name="See what would happen").click()
+    assert "What the rehearsal showed" in page.locator("main").inner_text()
+    assert "public.t: " in page.locator("main").inner_text()
+    shot(page, "rehearsed")
+    assert town.rows("shop") == 7
     page.get_by_label("Type the live database's name").fill("something else")
     page.get_by_role("button", name="Replace it").click()
     assert page.get_by_text("That did not work").is_visible()

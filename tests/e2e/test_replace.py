@@ -51,6 +51,9 @@ class Live:
         assert found is not None
         return int(found[0])
 
+    def beside(self, name: str) -> str:
+        return self.url.replace(f"/{self.name}?", f"/{name}?")
+
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url) as connection:
             connection.execute(statement)  # type: ignore[arg-type]
@@ -126,6 +129,46 @@ def test_there_and_back(live: Live) -> None:
     assert [each["state"] for each in shown] == ["undone"]
     actions = [row["action"] for row in live.house.must("audit", "list", "--json").json]
     assert {"replacement.planned", "replacement.done", "replacement.undone"} <= set(actions)
+
+
+def test_a_rehearsal_shows_which_rows_come_go_and_change(live: Live) -> None:
+    live.execute("create table nameless (a int)")
+    live.execute("insert into nameless values (1)")
+    live.house.must("run", "shop")
+    live.backup = live.house.must("list", "--json").json[0]["backup_id"]
+    live.execute("delete from t where a <= 2")
+    live.execute("insert into t select generate_series(100, 106)")
+    live.execute("insert into nameless values (2)")
+    plan = live.plan()
+    rehearse = ("replace", "rehearse", plan["replacement_id"])
+    rehearsed = live.house.must(*rehearse, "--json").json
+    assert rehearsed["seen"] == [
+        "public.nameless: not compared row by row: it has no primary key to tell rows by",
+        "public.t: 2 come back (1, 2); 7 are lost (100, 101, 102, 103, 104, ...)",
+    ]
+    assert live.others() == [rehearsed["rehearsal"]]
+    with psycopg.connect(live.beside(rehearsed["rehearsal"])) as connection:
+        assert connection.execute("select count(*) from t").fetchone() == (20,)
+        connection.execute("delete from t")  # somebody tries things in it
+    assert live.house.must(*rehearse).code == 0, "again"
+    assert live.others() == [rehearsed["rehearsal"]]
+    done = live.start(plan)
+    assert done.code == 0, done.err
+    assert live.rows() == 20
+    assert live.others() == [done.json["aside"]], "the rehearsal is over"
+    assert live.house.call(*rehearse).code == UsageError.exit_code
+
+    live.house.must("replace", "undo", plan["replacement_id"])
+    live.house.must("replace", "drop", plan["replacement_id"], "--anyway")
+    thrown_away, forgotten = live.plan(), live.plan()
+    for each in (thrown_away, forgotten):
+        live.house.must("replace", "rehearse", each["replacement_id"])
+    live.house.must("replace", "cancel", thrown_away["replacement_id"])
+    assert len(live.others()) == 1
+    with wiring.opened(live.house.home) as real:
+        late = replace(real, clock=SetClock(SystemClock().now() + timedelta(hours=25)))
+        replacing.tidy(late)
+    assert live.others() == []
 
 
 def test_a_plan_is_void_when_the_database_changed(live: Live) -> None:

@@ -6,18 +6,20 @@ anybody is connected; ALLOW_CONNECTIONS keeps everybody out, superusers too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 
+from backups.engines.postgres.changes import changes
 from backups.engines.postgres.remove import beside, drop_database, sweep
 from backups.engines.postgres.restore import maintenance
 from backups.engines.postgres.server import login, quoted
 from backups.errors import TargetRefused
 from backups.model import Source
+from backups.replacing import Changes
 
 PATIENCE_MS = 10_000
 """Given to each session that is ended, to end."""
@@ -84,6 +86,10 @@ class PostgresSwapper:
                         hint="Nothing was changed. End their sessions, then start it again.",
                     ) from None
                 raise
+
+    def changes(self, copy: str, tables: Iterable[tuple[str, str]]) -> tuple[Changes, ...]:
+        """See the port."""
+        return changes(self._login, self._login.to(copy), tables)
 
     def release(self) -> None:
         """See the port."""

@@ -1,0 +1,195 @@
+"""What differs between a live database and a copy beside it, row by row, by primary key.
+
+Both sides are read in the order of their keys' text, by the bytes of it, and merged: memory
+holds two rows. Rows are compared by a digest of their text, so that none leaves the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import Connection, sql
+
+from backups.engines.postgres.load import failure
+from backups.engines.postgres.server import Login, connected
+from backups.replacing import SAMPLE, Changes
+
+MAX_ROWS = 1_000_000
+"""Of a table, on either side, up to which its rows are compared one by one."""
+
+LONGEST_KEY = 60
+"""Characters of a key that is shown."""
+
+_SESSION = {
+    "search_path": "",
+    "default_transaction_read_only": "on",
+    "row_security": "off",
+    "statement_timeout": "120s",
+    "extra_float_digits": "3",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+}
+_COLUMNS = """
+    SELECT a.attname,
+           a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype),
+           coalesce(a.attnum = ANY (i.indkey), false)
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+      LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
+     WHERE c.relkind = 'r' AND n.nspname = %s AND c.relname = %s AND a.attnum > 0
+       AND NOT a.attisdropped AND a.attgenerated = ''"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One side's: name of each column to (is of a date or time, is of the primary key)."""
+
+    columns: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> list[str]:
+        return sorted(name for name, (_, key) in self.columns.items() if key)
+
+
+def changes(live: Login, copy: Login, tables: Iterable[tuple[str, str]]) -> tuple[Changes, ...]:
+    """Of each table (schema, name), what the copy has that the live one has not, and the other
+    way round. Raises RestoreFailed, Unreachable, AccessDenied."""
+    with ExitStack() as stack:
+        now, then = (stack.enter_context(_snapshot(each)) for each in (live, copy))
+        return tuple(_table(now, then, schema, name) for schema, name in tables)
+
+
+@contextmanager
+def _snapshot(opened: Login) -> Iterator[Connection[Any]]:
+    with connected(opened) as connection:
+        for name, value in _SESSION.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def _table(now: Connection[Any], then: Connection[Any], schema: str, name: str) -> Changes:
+    try:
+        ours, theirs = (_look(each, schema, name) for each in (now, then))
+        both = sorted(ours.columns.keys() & theirs.columns.keys())
+        times = [column for column in both if ours.columns[column][0]]
+        found = Changes(
+            schema,
+            name,
+            newest_now=_newest(now, schema, name, times),
+            newest_then=_newest(then, schema, name, times),
+        )
+        if not ours.key or ours.key != theirs.key:
+            return found.without("it has no primary key to tell rows by")
+        for each in (now, then):
+            if _rows(each, schema, name) > MAX_ROWS:
+                return found.without(f"it has more than {MAX_ROWS:,} rows")
+        sides = [_keyed(each, schema, name, ours.key, both) for each in (now, then)]
+        return merged(found, *sides)
+    except psycopg.Error as error:
+        raise failure(error) from None
+
+
+def merged(
+    found: Changes, now: Iterator[tuple[str, str]], then: Iterator[tuple[str, str]]
+) -> Changes:
+    """Both sides' (key, digest), in the order of the keys' bytes, brought together."""
+    comes, goes, changed = _Keys(), _Keys(), _Keys()
+    left, right = next(now, None), next(then, None)
+    while left is not None or right is not None:
+        if left is not None and (right is None or left[0].encode() < right[0].encode()):
+            goes.add(left[0])
+            left = next(now, None)
+        elif right is not None and (left is None or right[0].encode() < left[0].encode()):
+            comes.add(right[0])
+            right = next(then, None)
+        elif left is not None and right is not None:
+            if left[1] != right[1]:
+                changed.add(left[0])
+            left, right = next(now, None), next(then, None)
+    return found.counted(
+        (comes.count, goes.count, changed.count),
+        (tuple(comes.first), tuple(goes.first), tuple(changed.first)),
+    )
+
+
+@dataclass(slots=True)
+class _Keys:
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, key: str) -> None:
+        self.count += 1
+        if len(self.first) < SAMPLE:
+            self.first.append(key if len(key) <= LONGEST_KEY else f"{key[:LONGEST_KEY]}...")
+
+
+def _look(connection: Connection[Any], schema: str, name: str) -> _Table:
+    rows = connection.execute(_COLUMNS, (schema, name)).fetchall()
+    return _Table({column: (time, key) for column, time, key in rows})
+
+
+def _newest(
+    connection: Connection[Any], schema: str, name: str, times: Sequence[str]
+) -> datetime | None:
+    """The latest instant of the past in any column of a date or time."""
+    if not times:
+        return None
+    each = [
+        sql.SQL(
+            "pg_catalog.max({c}) FILTER (WHERE {c} OPERATOR(pg_catalog.<=) pg_catalog.now() "
+            "AND {c} OPERATOR(pg_catalog.>) '-infinity')::timestamptz"
+        ).format(c=sql.Identifier(column))
+        for column in times
+    ]
+    query = sql.SQL("SELECT GREATEST({}) FROM ONLY {}").format(
+        sql.SQL(", ").join(each), sql.Identifier(schema, name)
+    )
+    row = connection.execute(query).fetchone()
+    found: datetime | None = row[0] if row else None
+    return found
+
+
+def _rows(connection: Connection[Any], schema: str, name: str) -> int:
+    query = sql.SQL("SELECT pg_catalog.count(*) FROM (SELECT FROM ONLY {} LIMIT {}) counted")
+    row = connection.execute(
+        query.format(sql.Identifier(schema, name), sql.Literal(MAX_ROWS + 1))
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _keyed(
+    connection: Connection[Any],
+    schema: str,
+    name: str,
+    key: Sequence[str],
+    columns: Sequence[str],
+) -> Iterator[tuple[str, str]]:
+    """(text of the key, digest of the row), in the order of the keys' bytes."""
+    query = sql.SQL(
+        'SELECT keyed.k, keyed.row FROM (SELECT {key} COLLATE "C" AS k,'
+        " pg_catalog.md5(ROW({columns})::pg_catalog.text) AS row FROM ONLY {table}) keyed"
+        " ORDER BY keyed.k"
+    ).format(
+        key=_text(key),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        table=sql.Identifier(schema, name),
+    )
+    with connection.cursor(f"keys of {schema}.{name}"[:60]) as cursor:
+        cursor.itersize = 5000
+        cursor.execute(query)
+        yield from cursor
+
+
+def _text(key: Sequence[str]) -> sql.Composable:
+    """One column as it is, several as a row: `7`, `(7,x)`."""
+    if len(key) == 1:
+        return sql.SQL("({}::pg_catalog.text)").format(sql.Identifier(key[0]))
+    names = sql.SQL(", ").join(map(sql.Identifier, key))
+    return sql.SQL("(ROW({})::pg_catalog.text)").format(names)
