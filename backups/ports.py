@@ -34,8 +34,7 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, amount so far, total or None); amounts are bytes."""
 
 Blocks = Iterator[bytes]
-"""A stream, in pieces of any size. Being exhausted means that its source ended well:
-whatever ended badly raises instead."""
+"""A stream, in pieces of any size. It is exhausted when its source ended well, else it raises."""
 
 
 class Clock(Protocol):
@@ -155,9 +154,8 @@ class Restoration(Protocol):
     def load(
         self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
     ) -> Written:
-        """Write all artifacts, or the part that the options ask for.
-
-        Raises RestoreFailed, EnvironmentLacks; NotFound when there is no such part."""
+        """Write all artifacts, or the part that the options ask for. Raises RestoreFailed,
+        EnvironmentLacks; NotFound when there is no such part."""
 
     def fingerprint(self) -> Fingerprint:
         """What the copy contains now, published or not."""
@@ -290,7 +288,9 @@ class Catalog(Protocol):
     def proven_recipients(self, customer: str) -> dict[str, datetime]:
         """Recipient to when its holder last proved to hold its identity."""
 
-    def start_operation(self, operation: Operation) -> None: ...
+    def start_operation(
+        self, operation: Operation, asked: Mapping[str, str] | None = None
+    ) -> None: ...
 
     def end_operation(
         self, operation_id: str, state: str, ended_at: datetime, error: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, insert, select, update
@@ -328,13 +328,16 @@ class SqlCatalog:
 
     # --- operations
 
-    def start_operation(self, operation: Operation) -> None:
-        """Record a restore before it touches its target."""
+    def start_operation(
+        self, operation: Operation, asked: Mapping[str, str] | None = None
+    ) -> None:
+        """Record a restore before it touches its target; `asked`: by whom, in which ticket."""
         with write(self._engine) as connection:
             connection.execute(insert(tables.operations).values(**fields_of(operation)))
             self._note(
                 connection, "restore.started", operation, operation.id,
-                backup=operation.backup, target=operation.target,
+                backup=operation.backup, target=operation.target, database=operation.database,
+                **(asked or {}),
             )  # fmt: skip
 
     def end_operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,6 +109,9 @@ def report(done: Restored, to: str, json_: bool) -> None:
     "--at", callback=instant, help="The newest backup taken at this instant or before."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@click.option("--ticket", default="", help="The customer's request, where support does it.")
+@click.option("--consent", default="", help="How the customer agreed to it.")
+@click.option("--by", default=getpass.getuser, help="Who does it; your login.")
 @into_target
 @as_json
 @pass_home_path
@@ -115,6 +119,9 @@ def command(
     home: str,
     backup: str,
     at: datetime | None,
+    ticket: str,
+    consent: str,
+    by: str,
     to: str,
     password: str | None,
     jobs: int | None,
@@ -146,7 +153,10 @@ def command(
                 )
             _would(entry, to, wiring.last_time(app, entry.database), lacks, json_)
             return
-        with progress(quiet=json_) as show, wiring.operation(app, entry, to):
+        with (
+            progress(quiet=json_) as show,
+            wiring.operation(app, entry, to, by=by, ticket=ticket, consent=consent),
+        ):
             done = wiring.giving_back(
                 app,
                 entry,

@@ -130,8 +130,11 @@ def last_time(app: App, database: str) -> timedelta | None:
 
 
 @contextmanager
-def operation(app: App, entry: Backup, target: str) -> Iterator[None]:
-    """The durable record of a restore, brought to its end whatever happens."""
+def operation(
+    app: App, entry: Backup, target: str, *, by: str = "", ticket: str = "", consent: str = ""
+) -> Iterator[None]:
+    """The durable record of a restore, brought to its end whatever happens. Who asked for it,
+    and support's ticket and the customer's consent to it, are in the audit chain."""
     from backups.run.backup import how_it_ended
 
     now = app.clock.now()
@@ -144,7 +147,8 @@ def operation(app: App, entry: Backup, target: str) -> Iterator[None]:
         state="running",
         started_at=now,
     )
-    app.catalog.start_operation(record)
+    asked = {"by": by, "ticket": ticket, "consent": consent}
+    app.catalog.start_operation(record, {name: each for name, each in asked.items() if each})
     try:
         yield
     except BaseException as error:

@@ -53,7 +53,12 @@ def prune(app: App, customer: str, database: str) -> Pruned:
         exclusive(app.home.locks, f"{database}.copies", "a copy"),
         prune_ports(app, customer, database) as ports,
     ):
-        return prune(ports)
+        done = prune(ports)
+    marked = {step.backup: step.until for step in done.steps if step.did == "marked"}
+    for backup, until in marked.items():
+        told = {"database": database, "until": until.isoformat() if until else ""}
+        app.audit.note("backup.marked", customer, backup, told)
+    return done
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
@@ -125,7 +125,7 @@ def rehearse(
     found = app.replacements.one(plan_id)
     entry = app.catalog.backup(found.backup)
     options = RestoreOptions(load_settings(app.home).restore_jobs)
-    with held(app, found.database) as ports, operation(app, entry, found.target):
+    with held(app, found.database) as ports, _on_record(app, entry, found):
         return rehearse(
             ports,
             app.replacements.one(plan_id),
@@ -157,7 +157,7 @@ def start(
         with backup_ports(app, policy, anyway=True) as ports:
             return back_up(ports, policy, source_of(policy), progress)
 
-    with held(app, found.database) as ports, operation(app, entry, found.target):
+    with held(app, found.database) as ports, _on_record(app, entry, found):
         return start(
             ports,
             app.replacements.one(plan_id),
@@ -169,6 +169,11 @@ def start(
             confirm=confirm,
             broke_glass=broke_glass,
         )
+
+
+def _on_record(app: App, entry: Backup, plan: Replacement) -> AbstractContextManager[None]:
+    asked = {"by": plan.planned_by, "ticket": plan.ticket, "consent": plan.consent}
+    return operation(app, entry, plan.target, **asked)
 
 
 def undo(app: App, plan_id: str, by: str) -> Replacement:

@@ -82,7 +82,7 @@ def _restore(app: App, request: Request, progress: Progress) -> str:
         raise UsageError("a copy can't have the live database's name")
     target = ports.beside(name)
     options = RestoreOptions(load_settings(app.home).restore_jobs)
-    with operation(app, entry, target.url):
+    with operation(app, entry, target.url, by=request.by):
         giving_back(
             app,
             entry,

@@ -3,6 +3,7 @@ and whatever goes wrong between."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -65,6 +66,14 @@ class Live:
                 "select datname from pg_database where datname like %s", (f"{self.name}_%",)
             ).fetchall()
         return sorted(name for (name,) in found)
+
+    def report(self) -> dict[str, Any]:
+        """Of this month, so far."""
+        folder = self.house.path / "report"
+        month = f"{SystemClock().now():%Y-%m}"
+        self.house.must("report", "build", "--month", month, "--out", str(folder))
+        found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        return found
 
     def plan(self, *options: str) -> dict[str, Any]:
         planned: dict[str, Any] = self.house.must(
@@ -184,6 +193,10 @@ def test_a_plan_is_void_when_the_database_changed(live: Live) -> None:
     assert live.rows() == 40
     records = live.house.must("audit", "list", "--json").json
     assert any(row["details"].get("broke_glass") == "the shop is down" for row in records)
+    (exception,) = (
+        each for each in live.report()["exceptions"] if each["kind"] == "glass broken"
+    )
+    assert exception["words"].endswith("the shop is down")
 
 
 def test_a_second_person_must_agree(live: Live) -> None:
@@ -203,6 +216,8 @@ def test_a_second_person_must_agree(live: Live) -> None:
     live.house.must(*approve, "bea")
     assert live.start(plan).code == 0
     assert live.rows() == 40
+    (use,) = (each for each in live.report()["access"]["uses"] if "T-1" in each["action"])
+    assert use["action"] == "restore.started, ticket: T-1, consent: by mail of 23 November"
 
     settings.write_text("restore_approvers: [ann]\n")
     plan = live.plan("--by", "ann")

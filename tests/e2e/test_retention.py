@@ -72,6 +72,13 @@ def test_hold_and_prune(operator: Operator) -> None:
     (step,) = marked["databases"][0]["steps"]
     assert set(step) == {"backup_id", "store", "did", "words", "until"}
     assert (step["backup_id"], step["did"]) == (old, "marked")
+    (told,) = (
+        each for each in operator.json("audit", "list") if each["action"] == "backup.marked"
+    )
+    assert (told["subject"], told["details"]["until"]) == (
+        old,
+        step["until"].replace("Z", "+00:00"),
+    )
     assert old in operator.call("list")  # a mark alone unlists nothing
     assert f"{old}: removed" in operator.call("prune", "shop")
     assert old not in operator.call("list")

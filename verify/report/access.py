@@ -40,7 +40,7 @@ def access(facts: Facts) -> Access:
             # A subject is a backup, a restore or a key: what counts is whose database.
             of = record.details.get("database", "")
             uses.setdefault(
-                (record.customer or "", of, record.actor, record.action), []
+                (record.customer or "", of, record.actor, _of_whom(record)), []
             ).append(record)  # fmt: skip
     return Access(
         keys=tuple(
@@ -61,6 +61,15 @@ def access(facts: Facts) -> Access:
             if start <= each.started_at < until
         ),
     )  # fmt: skip
+
+
+def _of_whom(record: Record) -> str:
+    """What was done; of what support did for a customer, with the ticket and the consent."""
+    said = [record.action]
+    for name in ("ticket", "consent"):
+        if value := record.details.get(name):
+            said.append(f"{name}: {value}")
+    return ", ".join(said)
 
 
 def posture(facts: Facts) -> tuple[Posture, ...]:

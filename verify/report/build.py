@@ -40,6 +40,7 @@ def build(facts: Facts, customer: str | None, previous: Previous = _FIRST) -> Re
         *exceptions.of_backups(ledger, times),
         *exceptions.of_plaintext(places),
         *exceptions.of_posture(stores),
+        *exceptions.of_broken_glass(facts),
         *exceptions.of_alarms(facts),
     ]
     if customer is None and not cold:

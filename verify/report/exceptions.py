@@ -114,6 +114,20 @@ def of_self_test(tested: SelfTested) -> Iterator[Exceptional]:
         yield Exceptional("", "self-test", "self-test missing", words, None)
 
 
+def of_broken_glass(facts: Facts) -> Iterator[Exceptional]:
+    """Live databases that were replaced without the approval or the plan that was asked for."""
+    for record in facts.records:
+        why = record.details.get("broke_glass")
+        if record.action != "replacement.started" or not why:
+            continue
+        if facts.month.start <= record.at < facts.until:
+            words = f"replacement {record.subject} by {record.details.get('by', '')}: {why}"
+            yield Exceptional(
+                record.customer or "", record.details.get("database", ""), "glass broken",
+                words, text_of(record.at),
+            )  # fmt: skip
+
+
 def of_alarms(facts: Facts) -> Iterator[Exceptional]:
     """Alarms that stood in the month, with what was found to be their cause."""
     for each in sorted(facts.alarms, key=lambda a: (a.opened_at, a.kind, a.subject)):
