@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (what is being done, amount so far, total or None); amounts are bytes."""
 
 Blocks = Iterator[bytes]
-"""A stream, in pieces of any size. It is exhausted when its source ended well, else it raises."""
+"""A stream, in pieces of any size. It ends when its source ended well, and raises if not."""
 
 
 class Clock(Protocol):
