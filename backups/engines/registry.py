@@ -9,7 +9,10 @@ from backups.errors import ConfigError
 from backups.model import Source
 from backups.ports import Clock, Engine, Entropy
 
-ENGINES = {"postgresql": "backups.engines.postgres.engine:PostgresEngine"}
+ENGINES = {
+    "postgresql": "backups.engines.postgres.engine:PostgresEngine",
+    "sqlite": "backups.engines.sqlite.engine:SqliteEngine",
+}
 """Name to module and class; imported when used, for drivers are slow to load."""
 
 SWAPPERS = {"postgresql": "backups.engines.postgres.swap:PostgresSwapper"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
@@ -51,6 +52,8 @@ def _source_url(url: str) -> str:
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
     except ValueError:
         raise ValueError("this is not a URL") from None
+    if parts.scheme == "sqlite":
+        return _file_url(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError("this is not postgresql://user@host/database")
     if parts.password is not None or any("pass" in name.lower() for name in query):
@@ -59,6 +62,15 @@ def _source_url(url: str) -> str:
         raise ValueError("characters that mean something in a URL must be percent-encoded")
     if not parts.path.strip("/"):
         raise ValueError("the URL names no database: postgresql://user@host/database")
+    return url
+
+
+def _file_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or "#" in url or not url.isprintable() or " " in url:
+        raise ValueError("this is not sqlite:///folder/database.db, its path percent-encoded")
+    if not PurePosixPath(parts.path).name or ".." in PurePosixPath(parts.path).parts:
+        raise ValueError("the URL names no file: sqlite:///folder/database.db")
     return url
 
 
@@ -190,9 +202,9 @@ class Database(_Rule):
 
     id: Id
     """Unique over the fleet, and never passed on to another customer."""
-    engine: Literal["postgresql"]
+    engine: Literal["postgresql", "sqlite"]
     url: Annotated[str, AfterValidator(_source_url)]
-    """A libpq URL without a password: postgresql://user@host/database."""
+    """Without a password: postgresql://user@host/database, sqlite:///folder/database.db."""
     password: Annotated[str, AfterValidator(_reference)] | None = None
     """By reference, never the value: env:NAME, file:/PATH or aws-sm:SECRET-ID#JSON-KEY."""
     window: Annotated[str, AfterValidator(_window)] | None = None
@@ -207,6 +219,14 @@ class Database(_Rule):
     """What restore tests ask of every copy, read-only."""
     application_role: str = Field(default="", max_length=63)
     """A role that must be able to read a copy; the database's owner when not said."""
+
+    @model_validator(mode="after")
+    def _of_its_engine(self) -> Self:
+        if (urlsplit(self.url).scheme == "sqlite") != (self.engine == "sqlite"):
+            raise ValueError("the URL is another engine's")
+        if self.engine == "sqlite" and (self.password or self.application_role):
+            raise ValueError("a file has no password and no roles")
+        return self
 
 
 class Customer(_Rule):

@@ -51,7 +51,12 @@ _LAST: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "psql -X -d postgres -f roles.sql",
             'createdb -T template0 "$TARGET"',
             'plain archive | pg_restore --exit-on-error -d "$TARGET"',
-        )
+        ),
+        "sqlite": (
+            "# Into a new file: it is the database.",
+            "set -o noclobber",
+            'plain database > "$TARGET.db"',
+        ),
     }
 )
 """What to do with the artifacts, by engine; an engine not named gets them as files."""

@@ -121,7 +121,7 @@ def drill_ports(app: App, entry: Backup) -> Iterator[tuple[DrillPorts, Copy]]:
         ports = DrillPorts(
             clock=app.clock,
             engine=open_engine(entry.engine, app.clock, app.entropy),
-            examiner=open_examiner(entry.engine),
+            examiner=open_examiner(entry.engine, app.clock),
             scratch=scratch_of(app),
             store=Observed(store, app.clock, meter),
             meter=meter,

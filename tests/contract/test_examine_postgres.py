@@ -14,6 +14,7 @@ import pytest
 from pg_kit import RICH, Make
 from server_kit import database_url, unique
 
+from backups.clock import SystemClock
 from backups.engines.postgres.tools import choose
 from backups.errors import ConfigError, Unreachable
 from backups.model import Fingerprint, Source
@@ -57,7 +58,7 @@ SHOP = """
 
 def examine(url: str, **questions: object) -> list[Check]:
     asked = Questions(**questions)  # type: ignore[arg-type]
-    return list(open_examiner("postgresql").examine(Source(url), NOTHING, asked))
+    return list(open_examiner("postgresql", SystemClock()).examine(Source(url), NOTHING, asked))
 
 
 def failed(checks: list[Check]) -> dict[str, list[str]]:
@@ -430,4 +431,4 @@ def test_a_server_that_is_gone_is_said(tmp_path: Path) -> None:
 
 def test_an_engine_that_nobody_examines() -> None:
     with pytest.raises(ConfigError, match="no copies of 'oracle' can be examined"):
-        open_examiner("oracle")
+        open_examiner("oracle", SystemClock())

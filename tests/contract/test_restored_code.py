@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from pg_kit import ENGINE, Make, drop, give, silent, take, url_of
 
+from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.model import Fingerprint, RestoreOptions, Source
 from verify.examine.registry import open_examiner
@@ -122,7 +123,9 @@ def test_code_of_the_copy_has_no_power_while_it_is_examined(
             Assertion("quoted", "SELECT '\\' = E'\\\\'"),
         ]
     )
-    checks = list(open_examiner("postgresql").examine(Source(url), expected, asked))
+    checks = list(
+        open_examiner("postgresql", SystemClock()).examine(Source(url), expected, asked)
+    )
     assert [check for check in checks if check.passed is not True] == []
     assert not fired(url)
     # The traps are real: who steps on one sees it.
@@ -172,7 +175,9 @@ def test_nothing_of_a_restored_database_acts_by_itself(
         ).fetchone()
     assert states == [(False,)]
     assert workers == (0,)
-    found = open_examiner("postgresql").examine(Source(fresh), taken[1], Questions())
+    found = open_examiner("postgresql", SystemClock()).examine(
+        Source(fresh), taken[1], Questions()
+    )
     assert [check for check in found if check.passed is not True] == []
 
 

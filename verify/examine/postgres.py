@@ -10,6 +10,7 @@ from functools import partial
 
 from backups.engines.postgres.server import translated
 from backups.model import Fingerprint, Source
+from backups.ports import Clock
 from backups.proving import Check
 from verify.examine.pg_answers import assertions, newest_row, usable
 from verify.examine.pg_pages import full_read, pages
@@ -19,7 +20,9 @@ from verify.ports import Questions
 
 
 class PostgresExaminer:
-    """Adapter of `verify.ports.Examiner`."""
+    """Adapter of `verify.ports.Examiner`; the server itself keeps to the limits."""
+
+    def __init__(self, _clock: Clock) -> None: ...
 
     def examine(
         self, target: Source, expected: Fingerprint, questions: Questions

@@ -5,12 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 
 from backups.errors import ConfigError
+from backups.ports import Clock
 from verify.ports import Examiner
 
-_EXAMINERS = {"postgresql": "verify.examine.postgres:PostgresExaminer"}
+_EXAMINERS = {
+    "postgresql": "verify.examine.postgres:PostgresExaminer",
+    "sqlite": "verify.examine.sqlite:SqliteExaminer",
+}
 
 
-def open_examiner(engine: str) -> Examiner:
+def open_examiner(engine: str, clock: Clock) -> Examiner:
     """The examiner of that engine. Raises ConfigError when there is none."""
     if engine not in _EXAMINERS:
         raise ConfigError(
@@ -18,5 +22,5 @@ def open_examiner(engine: str) -> Examiner:
             hint=f"Engines: {', '.join(sorted(_EXAMINERS))}.",
         )
     module, _, factory = _EXAMINERS[engine].partition(":")
-    examiner: Examiner = getattr(import_module(module), factory)()
+    examiner: Examiner = getattr(import_module(module), factory)(clock)
     return examiner

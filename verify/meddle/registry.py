@@ -24,7 +24,7 @@ class Meddling:
     """Raises NothingToChange, EngineError."""
 
 
-_MODULES = {"postgresql": "verify.meddle.postgres"}
+_MODULES = {"postgresql": "verify.meddle.postgres", "sqlite": "verify.meddle.sqlite"}
 
 
 def meddlings(engine: str) -> Mapping[str, Meddling]:

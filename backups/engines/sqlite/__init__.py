@@ -1,0 +1,1 @@
+"""SQLite: a database is one file on this machine."""
