@@ -68,7 +68,7 @@ class House:
                     "stores": [{"url": url} for url in stores],
                     "recipients": [self.recipient],
                     "databases": [
-                        {"id": name, "engine": "postgresql", "url": url}
+                        {"id": name, "engine": url.partition(":")[0], "url": url}
                         for name, url in databases.items()
                     ],
                 }
