@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote, urlsplit
 
 from backups.declared import Policy
 from backups.errors import BackupsError, Busy
-from backups.model import Backup, Manifest, RestoreOptions, Source
+from backups.model import Backup, Manifest, RestoreOptions
 from backups.ports import Progress
 from backups.replacing import Replacement, approved, stale_rehearsal
 from backups.run.restore import RestorePorts
@@ -47,18 +46,14 @@ def ports_of(app: App, policy: Policy) -> ReplacePorts:
     from backups.run.replace import ReplacePorts
 
     live = source_of(policy)
-
-    def beside(name: str) -> Source:
-        url = urlsplit(live.url)._replace(path="/" + quote(name, safe=""))
-        return replace(live, url=url.geturl())
-
+    engine = open_engine(policy.engine, app.clock, app.entropy)
     return ReplacePorts(
         clock=app.clock,
         records=app.replacements,
-        engine=open_engine(policy.engine, app.clock, app.entropy),
+        engine=engine,
         swapper=open_swapper(policy.engine, live),
         live=live,
-        beside=beside,
+        beside=partial(engine.beside, live),
     )
 
 

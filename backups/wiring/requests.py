@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 from backups.errors import BackupsError, UsageError
 from backups.ids import uuid7
@@ -69,18 +70,20 @@ def _do(app: App, request: Request) -> None:
 
 def _restore(app: App, request: Request, progress: Progress) -> str:
     """A copy beside the live database, compared, under the name that was asked for."""
+    from backups.engines.registry import open_engine
     from backups.fleet.states import refuse_restore, standing_of
     from backups.run.restore import restore
+    from backups.wiring.taking import source_of
 
     entry = app.catalog.backup(request.arguments["backup"])
     standings = app.standings.standings(entry.customer)
     standing = standing_of(standings, entry.customer, entry.database)
     refuse_restore(standing, app.clock.now(), entry.database)
-    ports = replacing.ports_of(app, app.catalog.policy(request.database))
-    name = request.arguments["name"]
-    if name == ports.swapper.name:
+    policy = app.catalog.policy(request.database)
+    live, name = source_of(policy), request.arguments["name"]
+    target = open_engine(policy.engine, app.clock, app.entropy).beside(live, name)
+    if urlsplit(target.url).path == urlsplit(live.url).path:
         raise UsageError("a copy can't have the live database's name")
-    target = ports.beside(name)
     options = RestoreOptions(load_settings(app.home).restore_jobs)
     with operation(app, entry, target.url, by=request.by):
         giving_back(

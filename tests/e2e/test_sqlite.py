@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from scratch_kit import short_folder
 
+from backups import wiring
 from backups.errors import ConfigError, TargetRefused
+from backups.wiring import requests
 from verify.controls import CONTROLS
 from verify.meddle.registry import meddlings
 
@@ -109,3 +111,19 @@ def test_stock_tools_bring_it_back(home: House, file: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert dump(place / "live-restored.db") == dump(file)
+
+
+def test_asked_for_over_the_api_it_lies_beside_the_live_one(home: House, file: Path) -> None:
+    home.must("run", "live")
+    with wiring.opened(home.home) as app:
+        backup = requests.newest_at(app, "live", None)
+        asked = requests.ask(
+            app, "acme", "live", "restore", "ann", "key one", backup=backup, name="copied"
+        )
+        taken = requests.ask(
+            app, "acme", "live", "restore", "ann", "key two", backup=backup, name="live"
+        )
+        requests.work(app, lambda *_: None)
+        assert app.requests.one(asked.id).state == "done"
+        assert "live database's name" in app.requests.one(taken.id).error
+    assert dump(file.with_name("copied.db")) == dump(file)

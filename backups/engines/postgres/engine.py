@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from urllib.parse import quote, urlsplit
 
 from backups.engines.postgres import dump, preflight, restore, server, to_file, tools
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
@@ -31,6 +33,11 @@ class PostgresEngine:
     def fingerprint(self, source: Source) -> Fingerprint:
         """By a dump that is read and thrown away."""
         return dump.fingerprint(server.login(source))
+
+    def beside(self, source: Source, name: str) -> Source:
+        """Of the same server."""
+        url = urlsplit(source.url)._replace(path="/" + quote(name, safe=""))
+        return replace(source, url=url.geturl())
 
     def restore(
         self, target: Source, options: RestoreOptions

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from urllib.parse import quote
 
 from backups.engines.sqlite import dump, restore
+from backups.engines.sqlite.files import path_of
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
 from backups.ports import Clock, Dump, Entropy, Restoration
 
@@ -31,6 +33,11 @@ class SqliteEngine:
                 for _ in blocks:
                     pass
             return copy.finish()
+
+    def beside(self, source: Source, name: str) -> Source:
+        """In the same folder, with the same ending."""
+        path = path_of(source)
+        return Source(f"sqlite://{quote(str(path.with_name(name + path.suffix)))}")
 
     def restore(
         self, target: Source, options: RestoreOptions

@@ -1,9 +1,8 @@
-"""The ports: what the use cases ask of the world. Adapters satisfy them by shape."""
+"""What is on record: the catalog and all that is kept beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -11,175 +10,15 @@ from backups.declared import Standing
 from backups.keeping import Attempt, Chronicle, Deletion, Hold, Record, Release
 from backups.model import (
     Backup,
-    Capabilities,
     Copy,
-    Fingerprint,
     History,
-    ObjectInfo,
     Operation,
     Plan,
     Policy,
-    Preflight,
-    Receipt,
-    RestoreOptions,
     Run,
     Scrub,
-    Snapshot,
-    Source,
-    Written,
 )
 from backups.proving import Evidence
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with (what is being done, amount so far, total or None); amounts are bytes."""
-
-Blocks = Iterator[bytes]
-"""A stream, in pieces of any size. It ends when its source ended well, and raises if not."""
-
-
-class Clock(Protocol):
-    def now(self) -> datetime:
-        """The present instant, aware, in UTC."""
-
-    def monotonic(self) -> float:
-        """Seconds since an arbitrary point."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class Entropy(Protocol):
-    def bytes(self, count: int) -> bytes:
-        """`count` bytes fit for keys."""
-
-
-class Vault(Protocol):
-    def __call__(self, name: str, what: str, /) -> str:
-        """The secret that it keeps under `name`; `what` is its use, for errors.
-
-        Raises ConfigError when there is none, StoreUnavailable when that can't be told."""
-
-
-class Body(Protocol):
-    """An object's bytes as they arrive."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes, all when negative; empty at the end.
-
-        Raises StoreUnavailable when the stream is cut short of its length."""
-
-    def close(self) -> None:
-        """Let go of the connection; may be called twice."""
-
-
-class ObjectStore(Protocol):
-    """One bucket below one prefix. Keys are relative to it and use `/`.
-
-    Every call may raise StoreUnavailable, StoreDenied and BucketMissing; no other
-    exception but those named here leaves an adapter.
-    """
-
-    def put(
-        self,
-        key: str,
-        data: bytes,
-        *,
-        sha256: bytes | None = None,
-        retain_until: datetime | None = None,
-    ) -> Receipt:
-        """Store whole bytes under a new key; the store checks the digest it is given.
-
-        Raises ObjectExists when the key is taken (nothing is overwritten),
-        TransferDamaged when the store saw other bytes, CapabilityMissing when
-        `retain_until` is asked of a store that has no locks.
-        """
-
-    def open(
-        self,
-        key: str,
-        *,
-        start: int = 0,
-        length: int | None = None,
-        version_id: str | None = None,
-    ) -> Body:
-        """Read bytes `[start, start + length)`, clipped to the object's end.
-
-        Raises ObjectMissing."""
-
-    def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
-        """Raises ObjectMissing."""
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key starts with `prefix`, by key; the newest version only."""
-
-    def delete(self, key: str, *, version_id: str | None = None) -> None:
-        """Remove it; missing is fine. Raises ObjectLocked."""
-
-    def extend_retention(
-        self, key: str, until: datetime, *, version_id: str | None = None
-    ) -> None:
-        """Lock to a later instant; an earlier one changes nothing.
-
-        Raises ObjectMissing, CapabilityMissing."""
-
-    def capabilities(self) -> Capabilities:
-        """What this store does; no call to the network."""
-
-    def close(self) -> None:
-        """Let go of connections; may be called twice."""
-
-
-class Dump(Protocol):
-    """One consistent copy of a database being read."""
-
-    snapshot: Snapshot
-    preflight: Preflight
-
-    def artifacts(self) -> Iterator[tuple[str, Blocks]]:
-        """Name and stream of each artifact; a stream is read to its end before the next.
-
-        A stream ends only after its process exited 0 and its end was checked; else it
-        raises DumpFailed, Unreachable or AccessDenied."""
-
-    def finish(self) -> Fingerprint:
-        """What the snapshot contained. Raises DumpFailed unless every stream ended well."""
-
-
-class Restoration(Protocol):
-    """A copy being made beside its target; leaving the context unpublished removes it."""
-
-    def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
-        """What the target lacks for it, in words; a look, nothing is made."""
-
-    def load(
-        self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
-    ) -> Written:
-        """Write all artifacts, or the part that the options ask for. Raises RestoreFailed,
-        EnvironmentLacks; NotFound when there is no such part."""
-
-    def fingerprint(self) -> Fingerprint:
-        """What the copy contains now, published or not."""
-
-    def publish(self) -> None:
-        """Give the copy its final name. Raises TargetRefused when that is taken by now."""
-
-
-class Engine(Protocol):
-    """One kind of database server. Raises EngineError's kinds only."""
-
-    def preflight(self, source: Source) -> Preflight:
-        """Look before reading: versions, rights, size. Raises what would stop a dump."""
-
-    def dump(self, source: Source) -> AbstractContextManager[Dump]:
-        """Open one consistent snapshot; leaving the context ends every process."""
-
-    def fingerprint(self, source: Source) -> Fingerprint:
-        """What the database contains now, by the same rules as a dump's."""
-
-    def restore(
-        self, target: Source, options: RestoreOptions
-    ) -> AbstractContextManager[Restoration]:
-        """Prepare a copy beside `target`. Raises TargetRefused when it is not empty."""
 
 
 class Leases(Protocol):

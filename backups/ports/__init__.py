@@ -1,0 +1,38 @@
+"""The ports: what the use cases ask of the world. Adapters satisfy them by shape."""
+
+from backups.ports.engines import Dump, Engine, Restoration
+from backups.ports.records import (
+    Agenda,
+    Archive,
+    Audit,
+    Catalog,
+    Diary,
+    Leases,
+    Ledger,
+    Reconciliation,
+    Standings,
+)
+from backups.ports.stores import Body, ObjectStore
+from backups.ports.world import Blocks, Clock, Entropy, Progress, Vault
+
+__all__ = [
+    "Agenda",
+    "Archive",
+    "Audit",
+    "Blocks",
+    "Body",
+    "Catalog",
+    "Clock",
+    "Diary",
+    "Dump",
+    "Engine",
+    "Entropy",
+    "Leases",
+    "Ledger",
+    "ObjectStore",
+    "Progress",
+    "Reconciliation",
+    "Restoration",
+    "Standings",
+    "Vault",
+]
