@@ -27,6 +27,7 @@ from pathlib import Path
 
 from install import CACHE, ROOT
 from processes import AS_ROOT, end
+from services_mariadb import start_mariadb
 from services_postgres import start_one_postgres, start_postgres
 from services_stores import start_azure, start_gcs, start_iam, start_s3
 
@@ -38,6 +39,7 @@ SERVICES: dict[str, Callable[[Path], dict[str, str]]] = {
     "gcs": start_gcs,
     "azure": start_azure,
     "iam": start_iam,
+    "mariadb": start_mariadb,
     "postgres": start_postgres,
     "one-postgres": start_one_postgres,
 }

@@ -73,13 +73,13 @@ def project_plain() -> None:
 
 
 def project_test() -> None:
-    project("[test,serve,gcs,azure,report,api]")
+    project("[test,serve,gcs,azure,report,api,mariadb]")
 
 
 def project(extras: str) -> None:
     """The project itself, editable, in .venv; an environment for tests serves the demo too."""
     inputs = (ROOT / "pyproject.toml").read_text()
-    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api]" + inputs):
+    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api,mariadb]" + inputs):
         return
 
     def build() -> None:
@@ -135,8 +135,12 @@ def system_tools() -> None:
         "bwrap": "bubblewrap",  # keeps scratch servers in
         "rclone": "rclone",  # a second client of the Google Cloud Storage endpoint
         "node": "nodejs",
+        "mariadbd": "mariadb-server",
     }
-    missing = [package for command, package in wanted.items() if not shutil.which(command)]
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # where servers are
+    missing = [
+        package for command, package in wanted.items() if not shutil.which(command, path=path)
+    ]
     if distribution_postgres() is None:
         missing.append("postgresql")
     if missing:
@@ -241,9 +245,16 @@ def pip(venv: Path, *packages: str) -> None:
 
 
 def npm(folder: Path, package: str) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, package)
+    for last in (False, True):  # npm may wait for ever for an answer that was lost
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            run("npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-timeout=60000",
+                "--prefix", folder, package, timeout=240)  # fmt: skip
+            return
+        except subprocess.TimeoutExpired:
+            if last:
+                raise
 
 
 def apt(*packages: str) -> None:
@@ -265,10 +276,15 @@ def apt(*packages: str) -> None:
 
 
 def run(
-    *command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+    *command: str | Path,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float | None = None,
 ) -> None:
     argv = [str(part) for part in command]
-    done = subprocess.run(argv, cwd=cwd, env=env, stdout=sys.stderr, check=False)
+    done = subprocess.run(
+        argv, cwd=cwd, env=env, stdout=sys.stderr, check=False, timeout=timeout
+    )
     if done.returncode:
         sys.exit(f"localstack/setup: failed ({done.returncode}): {' '.join(argv)}")
 

@@ -129,6 +129,12 @@ def pg15_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def mariadb_url() -> str:
+    """Root's URL of a MariaDB server, the distribution's."""
+    return from_cloud("BACKUPS_TEST_MARIADB")
+
+
+@pytest.fixture(scope="session")
 def pg16_url() -> str:
     return from_cloud("BACKUPS_TEST_PG_16")
 

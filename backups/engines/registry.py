@@ -11,6 +11,7 @@ from backups.ports import Clock, Engine, Entropy
 
 ENGINES = {
     "postgresql": "backups.engines.postgres.engine:PostgresEngine",
+    "mariadb": "backups.engines.mariadb.engine:MariadbEngine",
     "sqlite": "backups.engines.sqlite.engine:SqliteEngine",
 }
 """Name to module and class; imported when used, for drivers are slow to load."""

@@ -13,6 +13,9 @@ import psycopg
 from pg_kit import drop, url_of
 
 from backups.clock import SystemClock
+from backups.engines.mariadb.server import connected, login
+from backups.engines.mariadb.server import quoted as mariadb_quoted
+from backups.engines.mariadb.server import rows as run
 from backups.engines.registry import open_engine
 from backups.entropy import SystemEntropy
 from backups.model import Source
@@ -84,6 +87,53 @@ class PostgresKit:
     def close(self) -> None:
         for name in self.left():
             drop(self._server, name)
+
+
+class MariadbKit:
+    """On a real server."""
+
+    schema = ""
+
+    def __init__(self, server: str) -> None:
+        self.engine = open_engine("mariadb", SystemClock(), SystemEntropy())
+        self._server = Source(server)
+        self._stem = "kit_" + SystemEntropy().bytes(5).hex()
+        self._count = 0
+
+    def make(self, *statements: str) -> Source:
+        source = self.fresh()
+        with connected(login(source), database=False) as connection:
+            name = mariadb_quoted(login(source).database)
+            run(connection, f"create database {name} character set utf8mb4")
+        with self.session(source) as execute:
+            for statement in statements:
+                execute(statement)
+        return source
+
+    def fresh(self, name: str = "") -> Source:
+        self._count += 1
+        return self.engine.beside(self._server, f"{self._stem}_{self._count}{name}")
+
+    @contextmanager
+    def session(self, source: Source) -> Iterator[Session]:
+        with connected(login(source)) as connection:
+            run(connection, "set sql_mode = concat(@@sql_mode, ',ANSI_QUOTES')")
+            yield lambda statement: run(connection, _said(statement))
+
+    def left(self) -> set[str]:
+        with connected(login(self._server)) as connection:
+            found = run(connection, "select schema_name from information_schema.schemata")
+        return {name for (name,) in found if name.startswith(self._stem)}
+
+    def close(self) -> None:
+        with connected(login(self._server)) as connection:
+            for name in self.left():
+                run(connection, f"drop database {mariadb_quoted(name)}")
+
+
+def _said(statement: str) -> str:
+    """As MariaDB says it."""
+    return statement + (" on orders" if statement.startswith("drop index") else "")
 
 
 class SqliteKit:

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_kits import PostgresKit, SqliteKit
+from engine_kits import MariadbKit, PostgresKit, SqliteKit
 
 from backups.errors import BackupsError, DumpFailed, EngineError, NotFound, TargetRefused
 from backups.format.fingerprint import differences
 from backups.model import Fingerprint, RestoreOptions, Source, Written
 from backups.run.restore import require_equal
 
-Kit = PostgresKit | SqliteKit
+Kit = PostgresKit | MariadbKit | SqliteKit
 Taken = tuple[dict[str, bytes], Fingerprint]
 
 SHOP = (
     "create table customer (id integer primary key, name text not null, born date)",
-    "create table orders (id integer primary key, customer integer references customer, "
+    "create table orders (id integer primary key, customer integer references customer (id), "
     "total numeric(10, 2) check (total >= 0))",
-    "create index orders_customer on orders (customer)",
+    "create index orders_total on orders (total)",
     "create view spent as select customer, sum(total) as total from orders group by customer",
     "insert into customer values (1, 'Ann', '1980-02-29'), (2, 'B''ea', null), (3, '', null)",
     "insert into orders values (1, 1, 10.50), (2, 1, 0), (3, 2, 99.99)",
@@ -31,13 +31,21 @@ ACCOUNTS = (
     "create table account (id integer primary key, owned integer not null)",
     *(f"insert into account values ({n}, 1000)" for n in range(20)),
 )
-EVIL = ["'; drop table t; --", ' "quoted" ', "größe \N{SNOWMAN} %41", "a..b", "-wal"]
+EVIL = ["'; drop table t; --", ' "quoted" x', "größe \N{SNOWMAN} %41", "a..b", "-wal"]
 
 
-@pytest.fixture(params=[pytest.param("postgresql", marks=pytest.mark.postgres), "sqlite"])
+@pytest.fixture(
+    params=[
+        pytest.param("postgresql", marks=pytest.mark.postgres),
+        pytest.param("mariadb", marks=pytest.mark.mariadb),
+        "sqlite",
+    ]
+)
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     if request.param == "postgresql":
         found: Kit = PostgresKit(request.getfixturevalue("pg15_url"))
+    elif request.param == "mariadb":
+        found = MariadbKit(request.getfixturevalue("mariadb_url"))
     else:
         folder = tmp_path / "databases"
         folder.mkdir()
@@ -77,7 +85,10 @@ def test_there_and_back(kit: Kit) -> None:
     for query in ("select * from customer order by id", "select * from spent order by 1"):
         assert rows(kit, target, query) == rows(kit, source, query)
     assert differences(taken[1], kit.engine.fingerprint(target)) == ()
-    with kit.session(target) as execute, pytest.raises(Exception, match=r"(?i)check"):
+    with (
+        kit.session(target) as execute,
+        pytest.raises(Exception, match=r"(?i)check|constraint"),
+    ):
         execute("insert into orders values (9, 1, -1)")
 
 
@@ -141,12 +152,17 @@ def test_a_target_that_is_there_is_refused_and_kept(kit: Kit) -> None:
     artifacts, expected = taken
     target = kit.fresh()
     before = kit.left()
+    refused = 0
     with kit.engine.restore(target, RestoreOptions()) as restoration:
         restoration.load(expected, lambda name: iter([artifacts[name]]), quiet)
-        give(kit, taken, target)
-        with pytest.raises(TargetRefused):
-            restoration.publish()
-    assert len(kit.left() - before) == 1, "of the one that came second nothing remains"
+        for each in (lambda: give(kit, taken, target), restoration.publish):
+            try:
+                each()
+            except TargetRefused:
+                refused += 1
+    assert refused == 1, "of two at once one gets it"
+    assert len(kit.left() - before) == 1, "and of the other nothing remains"
+    assert differences(expected, kit.engine.fingerprint(target)) == ()
 
 
 def test_nothing_is_left_of_what_is_not_published(kit: Kit) -> None:
@@ -195,7 +211,7 @@ def test_one_table_of_it(kit: Kit) -> None:
         "update customer set name = 'x' where id = 3",
         "delete from orders where id = 2",
         "insert into orders values (4, 1, 1)",
-        "drop index orders_customer",
+        "drop index orders_total",
         "drop view spent",
         "alter table customer add column more integer",
         "create table another (a integer)",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from backups.engines.postgres.process import _VALUE
 from backups.engines.postgres.server import login
 from backups.engines.postgres.tools import Tools
+from backups.engines.process import _VALUE
 from backups.errors import UsageError
 from backups.model import Secret, Source
 

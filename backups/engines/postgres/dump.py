@@ -12,9 +12,10 @@ from psycopg import Connection
 from backups.engines.postgres import around, preflight
 from backups.engines.postgres.archive import ArchiveParser
 from backups.engines.postgres.content import ContentHasher
-from backups.engines.postgres.process import Child, running
+from backups.engines.postgres.process import running
 from backups.engines.postgres.server import Login, connected, pinned
 from backups.engines.postgres.tools import Tools, choose
+from backups.engines.process import Child
 from backups.errors import AccessDenied, BackupsError, DumpFailed, Unreachable
 from backups.model import Fingerprint, Preflight, Snapshot
 from backups.ports import Blocks

@@ -1,142 +1,34 @@
-"""A client tool as a child process that never outlives its context."""
+"""PostgreSQL's client tools as child processes."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import signal
-import subprocess
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
 from backups.engines.postgres.server import Login
-
-PIPE_BYTES = 1 << 20
-"""Of the pipe to or from a tool; the usual 64 KiB make it wait for us on every page."""
-_KEPT = 64 << 10
-_ERROR = re.compile(r"(?:ERROR|FATAL|PANIC|error|fatal): +(?!error)(.*)")
-_VALUE = re.compile(r': "|=\(')
-"""Where the server's message begins to quote what was in a row."""
-
-
-@dataclass(slots=True)
-class Child:
-    """A running tool."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    _said: bytearray = field(default_factory=bytearray)
-    _listener: threading.Thread | None = None
-
-    def blocks(self) -> Iterator[bytes]:
-        """Its output, in blocks of 1 MiB. That it ends says nothing: see `wait`."""
-        pipe = self.process.stdout
-        while pipe and (block := pipe.read(PIPE_BYTES)):  # fills a block: it writes pages
-            yield block
-
-    def give(self, block: bytes) -> bool:
-        """To its input; False when it takes no more: `wait` tells why."""
-        try:
-            self._input().write(block)
-        except BrokenPipeError:
-            return False
-        return True
-
-    def end_of_input(self) -> None:
-        """There is no more."""
-        with suppress(BrokenPipeError):
-            self._input().close()
-
-    def _input(self) -> IO[bytes]:
-        if self.process.stdin is None:
-            raise ValueError("the tool was started without an input")
-        return self.process.stdin
-
-    def wait(self) -> int:
-        """Its exit code, with all it said read; negative when a signal ended it."""
-        code = self.process.wait()
-        if self._listener:
-            self._listener.join()
-        return code
-
-    def errors(self) -> list[str]:
-        """The first lines of its complaints, never details or context: rows may be there."""
-        lines = self._said.decode("utf-8", "replace").split("\n")
-        found = [match[1] for line in lines if (match := _ERROR.search(line))]
-        return [_VALUE.split(words, maxsplit=1)[0] for words in found[:3]]
-
-    def listen(self) -> None:
-        """Read its stderr, so that it never waits for us; the first 64 KiB are kept."""
-        pipe = self.process.stderr
-        while pipe and (block := pipe.read1(8192)):  # type: ignore[attr-defined]
-            self._said += block[: _KEPT - len(self._said)]
+from backups.engines.process import Child, started
 
 
 @contextmanager
 def running(
     argv: Sequence[str], login: Login, *, options: str = "", reads: Sequence[Path] = ()
 ) -> Iterator[Child]:
-    """Start a tool, in its own process group; leaving the context ends the whole group.
+    """A tool that speaks with a server. It reads nothing from us but the folders `reads`.
 
-    It reads nothing from us but the folders `reads`. `options`: see `Login.environment`. It
-    is kept in where the server is one that asks for it.
+    `options`: see `Login.environment`. It is kept in where the server is one that asks for it.
     """
     whole = [*argv, "--no-password", "--dbname", login.conninfo()]
     with ExitStack() as stack:
         environment, fd = stack.enter_context(login.environment(options))
-        process = subprocess.Popen(
-            login.confine(whole, reads) if login.confine else whole,
-            env=environment,
-            pass_fds=[fd],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        yield stack.enter_context(_child(argv[0], process))
+        confined = login.confine(whole, reads) if login.confine else whole
+        yield stack.enter_context(started(confined, environment, fds=[fd], name=argv[0]))
 
 
 @contextmanager
 def filtering(argv: Sequence[str], out: int) -> Iterator[Child]:
-    """Start a tool that speaks with no server: from `Child.give` to the descriptor `out`."""
+    """A tool that speaks with no server: from `Child.give` to the descriptor `out`."""
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
-    process = subprocess.Popen(
-        argv,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=out,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    with _child(argv[0], process) as child:
+    with started(argv, environment, takes=True, out=out) as child:
         yield child
-
-
-@contextmanager
-def _child(program: str, process: subprocess.Popen[bytes]) -> Iterator[Child]:
-    child = Child(os.path.basename(program), process)
-    try:
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with suppress(OSError):  # above the user's limit of pages: slower, not wrong
-                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        child._listener = threading.Thread(target=child.listen, daemon=True)
-        child._listener.start()
-        yield child
-    finally:
-        _end(child)
-
-
-def _end(child: Child) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.process.pid, signal.SIGKILL)
-    child.wait()
-    for pipe in (child.process.stdin, child.process.stdout, child.process.stderr):
-        if pipe:
-            with suppress(BrokenPipeError):  # what it was not given any more
-                pipe.close()

@@ -23,7 +23,7 @@ from backups.engines.postgres.archive import (
 )
 from backups.engines.postgres.load import Loader, loader
 from backups.engines.postgres.partial import Part, of_part, part
-from backups.engines.postgres.process import Child, running
+from backups.engines.postgres.process import running
 from backups.engines.postgres.remove import beside, claim, drop_database, sweep
 from backups.engines.postgres.server import (
     Login,
@@ -34,6 +34,7 @@ from backups.engines.postgres.server import (
 )
 from backups.engines.postgres.toc import Toc
 from backups.engines.postgres.tools import Tools, choose
+from backups.engines.process import Child
 from backups.errors import (
     AccessDenied,
     BackupsError,

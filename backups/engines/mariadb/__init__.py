@@ -1,0 +1,1 @@
+"""MariaDB, by the vendor's own dump."""

@@ -1,0 +1,228 @@
+"""Reading a MariaDB database: `mariadb-dump` in one consistent snapshot, hashed as it passes.
+
+No other session can share that snapshot (there is nothing like PostgreSQL's exported ones), so
+everything that is known of the rows is told by the dump itself. Source: MariaDB's
+documentation, mariadb-dump, --single-transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC
+from functools import cache
+from typing import Any
+
+from pymysql.connections import Connection
+
+from backups.engines.mariadb.server import (
+    Login,
+    code_in,
+    connected,
+    login,
+    of_code,
+    rows,
+    version_of,
+)
+from backups.engines.mariadb.text import Reader
+from backups.engines.process import Child, started
+from backups.errors import DumpFailed, ToolError, Unreachable, UsageError
+from backups.model import Fingerprint, Preflight, Snapshot, Source
+from backups.ports import Blocks
+
+ENGINE = "mariadb"
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+_OPTIONS = (
+    "--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob",
+    "--skip-dump-date", "--skip-add-drop-table", "--skip-add-locks", "--skip-disable-keys",
+    "--no-tablespaces", "--default-character-set=utf8mb4",
+)  # fmt: skip
+_SIZE = """
+    SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables
+     WHERE table_schema = %s"""
+_OTHERS = """
+    SELECT count(*) FROM information_schema.tables WHERE table_schema = %s
+       AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND engine <> 'InnoDB'"""
+_FLOATS = """
+    SELECT count(*) FROM information_schema.columns
+     WHERE table_schema = %s AND data_type = 'float'"""
+_DATABASE = """
+    SELECT default_character_set_name, default_collation_name
+      FROM information_schema.schemata WHERE schema_name = %s"""
+_GRANTS = """
+    SELECT grantee, privilege_type, is_grantable, '' FROM information_schema.schema_privileges
+     WHERE table_schema = %s
+    UNION ALL
+    SELECT grantee, privilege_type, is_grantable, table_name
+      FROM information_schema.table_privileges WHERE table_schema = %s
+     ORDER BY 1, 4, 2"""
+
+
+class MariadbDump:
+    """Adapter of `ports.Dump`."""
+
+    def __init__(
+        self,
+        opened: Login,
+        preflight: Preflight,
+        snapshot: Snapshot,
+        settings: dict[str, str],
+        grants: bytes,
+    ) -> None:
+        self.preflight = preflight
+        self.snapshot = snapshot
+        self._login = opened
+        self._settings = settings
+        self._grants = grants
+        self._reader = Reader()
+        self._complete = False
+
+    def artifacts(self) -> Iterator[tuple[str, Blocks]]:
+        """`dump`: SQL. `grants`: SQL, for people."""
+        yield "dump", self._text()
+        yield "grants", iter([self._grants])
+
+    def finish(self) -> Fingerprint:
+        """What the snapshot contained. Raises DumpFailed unless the dump ended well."""
+        if not self._complete:
+            raise DumpFailed("the dump was not read to its end")
+        seen = self._reader.contents
+        return Fingerprint(
+            engine=ENGINE,
+            server_version=self.preflight.server_version,
+            settings=self._settings,
+            extensions={},
+            roles=(),
+            objects=seen.digests(),
+            tables=seen.contents(),
+            sequences=seen.sequences(),
+        )
+
+    def _text(self) -> Blocks:
+        with self._login.option_file() as options:
+            argv = [
+                tool("mariadb-dump"), f"--defaults-file=/proc/self/fd/{options}", *_OPTIONS,
+                "--", self._login.database,
+            ]  # fmt: skip
+            with started(argv, _ENVIRONMENT, fds=[options]) as child:
+                try:
+                    for block in child.blocks():
+                        self._reader.feed(block)
+                        yield block
+                except DumpFailed:
+                    child.process.terminate()
+                    if child.wait() > 0:
+                        raise failure(child) from None
+                    raise
+                if child.wait():
+                    raise failure(child)
+        self._reader.finish()
+        self._complete = True
+
+
+def look(source: Source) -> Preflight:
+    """Raises Unreachable, AccessDenied, ToolError."""
+    opened = _login(source)
+    with connected(opened) as connection:
+        return _look(connection, opened)
+
+
+@contextmanager
+def open_dump(source: Source) -> Iterator[MariadbDump]:
+    """Look, and be ready to dump: the snapshot is taken when the first byte is asked for.
+
+    Its instant is told by the server just before: what is newer may be in it too."""
+    opened = _login(source)
+    with ExitStack() as stack:
+        connection = stack.enter_context(connected(opened))
+        preflight = _look(connection, opened)
+        (now, binlog) = rows(connection, "SELECT UTC_TIMESTAMP(6), @@gtid_binlog_pos")[0]
+        snapshot = Snapshot(taken_at=now.replace(tzinfo=UTC), position=str(binlog or ""))
+        settings = settings_of(connection, opened.database)
+        yield MariadbDump(
+            opened, preflight, snapshot, settings, _grants(connection, opened.database)
+        )
+
+
+def settings_of(connection: Connection[Any], database: str) -> dict[str, str]:
+    """The database's own properties."""
+    charset, collation = rows(connection, _DATABASE, database)[0]
+    return {"charset": str(charset), "collation": str(collation)}
+
+
+def failure(child: Child) -> Exception:
+    """Why a tool failed; what it quotes of rows is not repeated."""
+    code = code_in(child.said())
+    error = of_code(code, child.name)
+    if code or not child.process.returncode:
+        return error
+    return DumpFailed(f"{child.name} ended with code {child.process.returncode}")
+
+
+@cache
+def tool(name: str) -> str:
+    """Its path. Raises ToolError when it is not there."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{os.defpath}")
+    if found is None:
+        raise ToolError(
+            f"{name} is not installed",
+            hint="Install the package mariadb-client, 10.11 or newer.",
+        )
+    return found
+
+
+@cache
+def tool_version() -> str:
+    """Of `mariadb-dump`. Raises ToolError."""
+    said = subprocess.run(
+        [tool("mariadb-dump"), "--version"], capture_output=True, check=False, text=True
+    ).stdout
+    found = re.search(r"(\d+\.\d+\.\d+)-MariaDB|from (\d+\.\d+\.\d+)", said)
+    if found is None:
+        raise ToolError("mariadb-dump does not tell its version")
+    return found[1] or found[2]
+
+
+def _look(connection: Connection[Any], opened: Login) -> Preflight:
+    version = version_of(connection)
+    ours = tool_version()
+    if _numbers(ours)[:2] < _numbers(version)[:2]:
+        raise ToolError(
+            f"mariadb-dump {ours} is older than the server, {version}",
+            hint="Install the client tools of the server's version.",
+        )
+    warnings = []
+    if others := rows(connection, _OTHERS, opened.database)[0][0]:
+        warnings.append(f"{others} tables are not InnoDB: their rows may be of later instants")
+    if floats := rows(connection, _FLOATS, opened.database)[0][0]:
+        warnings.append(f"{floats} columns are FLOAT: the dump carries six of their digits")
+    if "socket" not in opened.options and "ssl-ca" not in opened.options:
+        warnings.append("the server's certificate is not verified")
+    size = int(rows(connection, _SIZE, opened.database)[0][0])
+    return Preflight(version, ours, size, tuple(warnings))
+
+
+def _grants(connection: Connection[Any], database: str) -> bytes:
+    """For people: who may do what, without passwords."""
+    lines = ["-- Rights on this database and its tables; users must exist, with passwords."]
+    quoted = "`" + database.replace("`", "``") + "`"
+    for grantee, right, grantable, table in rows(connection, _GRANTS, database, database):
+        on = f"{quoted}.`{table.replace('`', '``')}`" if table else f"{quoted}.*"
+        option = " WITH GRANT OPTION" if grantable == "YES" else ""
+        lines.append(f"GRANT {right} ON {on} TO {grantee}{option};")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _login(source: Source) -> Login:
+    try:
+        return login(source)
+    except UsageError as error:
+        raise Unreachable(str(error), hint=error.hint) from None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -1,0 +1,44 @@
+"""MariaDB behind `ports.Engine`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from urllib.parse import quote, urlsplit
+
+from backups.engines.mariadb import dump, restore
+from backups.model import Fingerprint, Preflight, RestoreOptions, Source
+from backups.ports import Clock, Dump, Entropy, Restoration
+
+
+class MariadbEngine:
+    """Adapter of `ports.Engine`; the server's own clock dates its snapshots."""
+
+    def __init__(self, _clock: Clock, _entropy: Entropy) -> None: ...
+
+    def preflight(self, source: Source) -> Preflight:
+        """Raises Unreachable, AccessDenied, ToolError."""
+        return dump.look(source)
+
+    def dump(self, source: Source) -> AbstractContextManager[Dump]:
+        """One mariadb-dump in one transaction."""
+        return dump.open_dump(source)
+
+    def fingerprint(self, source: Source) -> Fingerprint:
+        """By a dump that is read and thrown away."""
+        with dump.open_dump(source) as opened:
+            for _, blocks in opened.artifacts():
+                for _ in blocks:
+                    pass
+            return opened.finish()
+
+    def beside(self, source: Source, name: str) -> Source:
+        """Of the same server."""
+        url = urlsplit(source.url)._replace(path="/" + quote(name, safe=""))
+        return replace(source, url=url.geturl())
+
+    def restore(
+        self, target: Source, options: RestoreOptions
+    ) -> AbstractContextManager[Restoration]:
+        """Into a new database."""
+        return restore.open_restore(target, options)

@@ -1,0 +1,189 @@
+"""Where a MariaDB database is, sessions with its server, and its errors in our words."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pymysql
+from pymysql.connections import Connection
+
+from backups.errors import (
+    AccessDenied,
+    BackupsError,
+    DumpFailed,
+    EngineError,
+    EnvironmentLacks,
+    TargetRefused,
+    ToolError,
+    Unreachable,
+    UsageError,
+)
+from backups.model import Secret, Source
+
+OPTIONS = frozenset({"socket", "ssl-ca", "ssl-verify-server-cert"})
+"""What a URL may say after its `?`."""
+PATIENCE = 10
+"""Seconds for a connection."""
+
+_KINDS: tuple[tuple[set[int], type[BackupsError], str], ...] = (
+    ({1044, 1045, 1142, 1143, 1227, 1370, 1698}, AccessDenied, ": our rights do not suffice"),
+    ({1049}, Unreachable, ": there is no such database"),
+    ({1040, 1053, 1152, 1927, 2002, 2003, 2005, 2006, 2013}, Unreachable, ""),
+    ({3, 1021, 1114}, EnvironmentLacks, ": it has no room"),
+    ({1007}, TargetRefused, ": the database is there already"),
+    ({1412}, DumpFailed, ": a table's definition was changed during the dump"),
+)
+_CODE = re.compile(r"error:? (\d{4})\b|\((\d{4})\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One database of one server."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    options: Mapping[str, str]
+    password: Secret | None
+
+    def to(self, database: str) -> Login:
+        """The same server and user, another database."""
+        return replace(self, database=database)
+
+    @contextmanager
+    def option_file(self) -> Iterator[int]:
+        """A descriptor of the `[client]` options that a tool must inherit, in memory: the
+        password is in nobody's argv or environment, nor on a disk."""
+        said = {"user": self.user, "loose-local-infile": "0", **self.options}
+        if "socket" not in self.options:
+            said |= {"host": self.host, "port": str(self.port), "protocol": "tcp"}
+        if self.password is not None:
+            said["password"] = self.password.reveal()
+        lines = [f"{name}={_quoted(value)}" for name, value in said.items()]
+        fd = os.memfd_create("my.cnf")
+        try:
+            os.fchmod(fd, 0o600)  # the tools ignore a file that others may write to
+            os.write(fd, ("[client]\n" + "\n".join(lines) + "\n").encode())
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def login(source: Source) -> Login:
+    """What a URL says: mariadb://user@host:3306/database, or with `?socket=/path`. Raises
+    UsageError."""
+    wrong = UsageError(
+        "the URL names no MariaDB database",
+        hint="Write mariadb://user@host:3306/database, or mariadb://user@/database?socket=/path",
+    )
+    try:
+        parts = urlsplit(source.url)
+        port = parts.port or 3306
+    except ValueError:
+        raise wrong from None
+    options = dict(parse_qsl(parts.query))
+    database = unquote(parts.path.removeprefix("/"))
+    if parts.scheme != "mariadb" or not database or not parts.username:
+        raise wrong
+    if unknown := options.keys() - OPTIONS:
+        raise UsageError(
+            f"the URL has an option that is not known: {min(unknown)[:40]}",
+            hint=f"Options: {', '.join(sorted(OPTIONS))}.",
+        )
+    if parts.password is not None:
+        raise UsageError(
+            "a password must not stand in the URL",
+            hint="Give a reference to the password beside the URL: env:NAME or file:PATH.",
+        )
+    if not parts.hostname and "socket" not in options:
+        raise wrong
+    return Login(
+        parts.hostname or "localhost", port, unquote(parts.username), database, options,
+        source.password,
+    )  # fmt: skip
+
+
+@contextmanager
+def connected(opened: Login, database: bool = True) -> Iterator[Connection[Any]]:
+    """A session, with the server's errors as ours; without a `database` if so asked."""
+    ca = opened.options.get("ssl-ca")
+    with translated():
+        connection = pymysql.connect(
+            user=opened.user,
+            password=opened.password.reveal() if opened.password else "",
+            host=opened.host,
+            port=opened.port,
+            unix_socket=opened.options.get("socket"),
+            database=opened.database if database else None,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=PATIENCE,
+            ssl_ca=ca,
+            ssl_verify_cert=True if ca else None,
+            ssl_verify_identity=True if ca else None,
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def rows(connection: Connection[Any], query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values or None)
+        return list(cursor.fetchall())
+
+
+def quoted(name: str) -> str:
+    """An identifier in SQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's errors as ours; what the server says of values is not repeated."""
+    try:
+        yield
+    except pymysql.MySQLError as error:
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        raise of_code(code, "the server") from None
+
+
+def of_code(code: int, who: str) -> BackupsError:
+    """An error of a server or a tool, by its number (MariaDB's list of error codes)."""
+    words = f"{who} said error {code}" if code else f"{who} failed"
+    for codes, kind, more in _KINDS:
+        if code in codes:
+            return kind(words + more)
+    return EngineError(words)
+
+
+def code_in(said: str) -> int:
+    """The first error number in a tool's complaints; 0: none."""
+    found = _CODE.search(said)
+    return int(found[1] or found[2]) if found else 0
+
+
+def version_of(connection: Connection[Any]) -> str:
+    """Raises ToolError where it is no MariaDB."""
+    found = str(rows(connection, "SELECT VERSION()")[0][0])
+    if "mariadb" not in found.lower():
+        raise ToolError(
+            "the server is not MariaDB",
+            hint="MySQL has tools of its own, which are not supported yet.",
+        )
+    return found.split("-", maxsplit=1)[0]
+
+
+def _quoted(value: str) -> str:
+    if "\n" in value or "\r" in value or "\0" in value:
+        raise UsageError("a login can't hold line breaks")
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
