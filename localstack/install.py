@@ -249,8 +249,8 @@ def npm(folder: Path, package: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            run("npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-timeout=60000",
-                "--prefix", folder, package, timeout=240)  # fmt: skip
+            run("npm", "install", "--silent", "--no-audit", "--no-fund",
+                "--fetch-timeout=60000", "--prefix", folder, package, timeout=240)  # fmt: skip
             return
         except subprocess.TimeoutExpired:
             if last:
