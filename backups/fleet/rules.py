@@ -28,6 +28,14 @@ from backups.ids import ID
 from backups.schedule.window import parse_hours
 from providers.urls import parse_store_url
 
+SCHEMES = {
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mariadb": "mariadb",
+    "sqlite": "sqlite",
+}
+"""Of a database's URL, to its engine."""
+
 
 def _recipient(text: str) -> str:
     if "SECRET" in text.upper():
@@ -54,8 +62,8 @@ def _source_url(url: str) -> str:
         raise ValueError("this is not a URL") from None
     if parts.scheme == "sqlite":
         return _file_url(url)
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise ValueError("this is not postgresql://user@host/database")
+    if parts.scheme not in SCHEMES:
+        raise ValueError("this is not postgresql://user@host/database, nor another engine's")
     if parts.password is not None or any("pass" in name.lower() for name in query):
         raise ValueError("a password must not stand in the URL: give `password: file:PATH`")
     if "@" in parts.path or "#" in url or not url.isprintable() or " " in url:
@@ -202,9 +210,10 @@ class Database(_Rule):
 
     id: Id
     """Unique over the fleet, and never passed on to another customer."""
-    engine: Literal["postgresql", "sqlite"]
+    engine: Literal["postgresql", "mariadb", "sqlite"]
     url: Annotated[str, AfterValidator(_source_url)]
-    """Without a password: postgresql://user@host/database, sqlite:///folder/database.db."""
+    """Without a password: postgresql://user@host/database, mariadb://user@host/database,
+    sqlite:///folder/database.db."""
     password: Annotated[str, AfterValidator(_reference)] | None = None
     """By reference, never the value: env:NAME, file:/PATH or aws-sm:SECRET-ID#JSON-KEY."""
     window: Annotated[str, AfterValidator(_window)] | None = None
@@ -222,10 +231,12 @@ class Database(_Rule):
 
     @model_validator(mode="after")
     def _of_its_engine(self) -> Self:
-        if (urlsplit(self.url).scheme == "sqlite") != (self.engine == "sqlite"):
+        if SCHEMES[urlsplit(self.url).scheme] != self.engine:
             raise ValueError("the URL is another engine's")
-        if self.engine == "sqlite" and (self.password or self.application_role):
-            raise ValueError("a file has no password and no roles")
+        if self.engine == "sqlite" and self.password:
+            raise ValueError("a file has no password")
+        if self.engine != "postgresql" and self.application_role:
+            raise ValueError("application_role is for PostgreSQL")
         return self
 
 

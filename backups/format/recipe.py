@@ -52,6 +52,13 @@ _LAST: Mapping[str, tuple[str, ...]] = MappingProxyType(
             'createdb -T template0 "$TARGET"',
             'plain archive | pg_restore --exit-on-error -d "$TARGET"',
         ),
+        "mariadb": (
+            "# Into a new database. Its rights are in grants.sql, for users that exist.",
+            "# Events act at once where the event scheduler is on: turn it off first.",
+            "plain grants > grants.sql",
+            'mariadb-admin create "$TARGET"',
+            'plain dump | mariadb "$TARGET"',
+        ),
         "sqlite": (
             "# Into a new file: it is the database.",
             "set -o noclobber",

@@ -204,6 +204,8 @@ def scratch_of(app: App) -> Scratch:
     def sources() -> Sequence[Source]:
         found = []
         for policy in app.catalog.policies():
+            if policy.engine != "postgresql":  # no other server is ever configured as scratch
+                continue
             try:
                 found.append(source_of(policy))
             except BackupsError:  # its password can't be had: its address still counts

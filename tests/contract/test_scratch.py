@@ -32,7 +32,7 @@ from backups.model import RestoreOptions, Secret, Source
 from backups.settings import ScratchSettings
 from verify.ports import Ground, Scratch
 from verify.scratch.configured import MARKING, ConfiguredServer
-from verify.scratch.registry import open_scratch
+from verify.scratch.registry import ByEngine, open_scratch
 
 pytestmark = pytest.mark.postgres
 
@@ -64,6 +64,8 @@ def configured(operators: Ground, folder: Path, *sources: Source) -> ConfiguredS
         directory=str(folder),
     )
     found = open_scratch(settings, CLOCK, lambda: sources, no_password)
+    assert isinstance(found, ByEngine)
+    found = found.kinds["postgresql"]
     assert isinstance(found, ConfiguredServer)
     return found
 

@@ -10,6 +10,7 @@ from verify.ports import Examiner
 
 _EXAMINERS = {
     "postgresql": "verify.examine.postgres:PostgresExaminer",
+    "mariadb": "verify.examine.mariadb:MariadbExaminer",
     "sqlite": "verify.examine.sqlite:SqliteExaminer",
 }
 

@@ -24,7 +24,11 @@ class Meddling:
     """Raises NothingToChange, EngineError."""
 
 
-_MODULES = {"postgresql": "verify.meddle.postgres", "sqlite": "verify.meddle.sqlite"}
+_MODULES = {
+    "postgresql": "verify.meddle.postgres",
+    "mariadb": "verify.meddle.mariadb",
+    "sqlite": "verify.meddle.sqlite",
+}
 
 
 def meddlings(engine: str) -> Mapping[str, Meddling]:

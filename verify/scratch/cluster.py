@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlencode
 
 from backups.engines.postgres.server import connected, login
 from backups.engines.postgres.tools import folders
 from backups.errors import EnvironmentLacks, RestoreFailed, ToolError, Unreachable
 from backups.model import Source
 from backups.ports import Clock
+from verify.ports import Need
+from verify.scratch import needs
 from verify.scratch.boundary import ENVIRONMENT, Boundary, Room
 
 SUPERUSER = "postgres"
@@ -181,6 +184,48 @@ def await_ready(
         f"the scratch server did not start: {_last(log.read_bytes())}",
         hint="Nothing of it is left.",
     )
+
+
+class PostgresCluster:
+    """Adapter of `verify.scratch.private.Cluster`."""
+
+    socket = SOCKET
+
+    def find(self, need: Need) -> Programs:
+        """See the port."""
+        return programs(needs.major(need))
+
+    def make(self, found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
+        """See the port."""
+        make(found, boundary, room, data)
+
+    def start(
+        self,
+        found: Programs,
+        boundary: Boundary,
+        room: Room,
+        data: Path,
+        socket: Path,
+        log: IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        """See the port."""
+        return start(found, boundary, room, data, socket, log)
+
+    def source(self, socket: Path, user: str, database: str = "") -> Source:
+        """See the port."""
+        query = urlencode({"host": str(socket), "port": "5432", "requirepeer": user})
+        return Source(f"postgresql://{SUPERUSER}@/{database or 'postgres'}?{query}")
+
+    def await_ready(
+        self, process: subprocess.Popen[bytes], first: Source, log: Path, clock: Clock
+    ) -> str:
+        """See the port."""
+        return await_ready(process, first, log, clock)
+
+    def require(self, first: Source, need: Need) -> None:
+        """See the port."""
+        with connected(login(first)) as connection:
+            needs.require(connection, need)
 
 
 def _last(said: bytes) -> str:

@@ -15,9 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import IO, Protocol
 
-from backups.engines.postgres.server import connected, login
 from backups.errors import ToolError
 from backups.ids import check_id
 from backups.model import Confine, Source
@@ -26,6 +25,7 @@ from backups.proving import Place
 from verify.ports import Need
 from verify.scratch import cluster, marks, needs, processes
 from verify.scratch.boundary import Boundary, Room, passwd, strongest
+from verify.scratch.cluster import Programs
 from verify.scratch.marks import Mark
 
 KIND = "private server"
@@ -68,12 +68,56 @@ class PrivateGround:
         return self.place
 
 
+class Cluster(Protocol):
+    """How servers of one engine are made and started."""
+
+    socket: str
+    """Its name, in a folder."""
+
+    def find(self, need: Need) -> Programs:
+        """Those of a server that fits. Raises EnvironmentLacks."""
+
+    def make(self, found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
+        """An empty one. Raises ToolError."""
+
+    def start(
+        self,
+        found: Programs,
+        boundary: Boundary,
+        room: Room,
+        data: Path,
+        socket: Path,
+        log: IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        """The server's outermost process; `log` is what it complains into."""
+
+    def source(self, socket: Path, user: str, database: str = "") -> Source:
+        """A database of it, or the one that is always there; `user` is whom it runs as."""
+
+    def await_ready(
+        self, process: subprocess.Popen[bytes], first: Source, log: Path, clock: Clock
+    ) -> str:
+        """The server's version, as soon as it answers. Raises RestoreFailed."""
+
+    def require(self, first: Source, need: Need) -> None:
+        """Raises EnvironmentLacks that names all the server lacks."""
+
+
 class PrivateServers:
     """Makes them. A server ends with the thread that acquired it; should that one
     die while it is being started, `sweep` or its deadline ends it."""
 
-    def __init__(self, directory: Path, region: str, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        region: str,
+        limits: Limits,
+        clock: Clock,
+        kind: Cluster | None = None,
+    ) -> None:
+        """Of PostgreSQL, when no other `kind` is named."""
         self._home = marks.home(directory)
+        self._cluster: Cluster = kind or cluster.PostgresCluster()
         self._region = region
         self._limits = limits
         self._clock = clock
@@ -84,12 +128,13 @@ class PrivateServers:
         check_id(need.id, "restore test")
         folder = self._home / need.id
         socket = folder / "s"
-        if len(os.fsencode(socket / cluster.SOCKET)) > _SOCKET_PATH:
+        if len(os.fsencode(socket / self._cluster.socket)) > _SOCKET_PATH:
             raise ToolError(
                 f"a socket in {socket} would have a name longer than {_SOCKET_PATH} bytes",
                 hint="Name a shorter folder in the settings: scratch: directory.",
             )
-        found = cluster.programs(needs.major(need))
+        kind = self._cluster
+        found = kind.find(need)
         disk = self._limits.disk_mb
         needs.require_room(need, self._home, disk << 20 if disk else None)
         boundary = self._boundary()
@@ -98,25 +143,22 @@ class PrivateServers:
         process: subprocess.Popen[bytes] | None = None
         try:
             room = self._lay_out(folder, boundary, need, found)
-            cluster.make(found, boundary, room, folder / "data")
+            kind.make(found, boundary, room, folder / "data")
             with (folder / "log").open("wb") as log:
-                process = cluster.start(found, boundary, room, folder / "data", socket, log)
-            peer = {"host": str(socket), "port": "5432", "requirepeer": boundary.user.name}
-            query = urlencode(peer)
-            first = Source(f"postgresql://{cluster.SUPERUSER}@/postgres?{query}")
-            version = cluster.await_ready(process, first, folder / "log", self._clock)
+                process = kind.start(found, boundary, room, folder / "data", socket, log)
+            first = kind.source(socket, boundary.user.name)
+            version = kind.await_ready(process, first, folder / "log", self._clock)
             if boundary.switch:
                 os.chown(socket, 0, 0)  # nobody can put another socket into its place
                 socket.chmod(0o711)  # but its tools can go to the one that is there
-            with connected(login(first)) as connection:
-                needs.require(connection, need)
+            kind.require(first, need)
             mark = replace(mark, server_version=version)
             marks.rewrite(self._home, mark)
         except BaseException:
             _destroy(self._home, _place(mark), self._clock, process)
             raise
-        target = Source(
-            f"postgresql://{cluster.SUPERUSER}@/{DATABASE}?{query}",
+        target = replace(
+            kind.source(socket, boundary.user.name, DATABASE),
             confine=_confined(boundary, room, socket),
         )
         return PrivateGround(self._home, _place(mark), target, process, self._clock)
@@ -135,9 +177,7 @@ class PrivateServers:
             self._strongest = strongest(self._home)
         return self._strongest
 
-    def _lay_out(
-        self, folder: Path, boundary: Boundary, need: Need, found: cluster.Programs
-    ) -> Room:
+    def _lay_out(self, folder: Path, boundary: Boundary, need: Need, found: Programs) -> Room:
         user = boundary.user
         # Where the boundary opens it, nobody can enter; else the server has to pass through.
         folder.mkdir(mode=0o700)

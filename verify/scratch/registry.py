@@ -15,6 +15,7 @@ from backups.settings import ScratchSettings
 from verify.ports import Ground, Need, Scratch
 from verify.scratch.configured import ConfiguredServer, Sources
 from verify.scratch.folders import PrivateFolders
+from verify.scratch.mariadb import MariadbCluster
 from verify.scratch.private import Limits, PrivateServers
 
 
@@ -22,17 +23,17 @@ class ByEngine:
     """Each engine's own kind of place; adapter of `verify.ports.Scratch`."""
 
     def __init__(self, kinds: Mapping[str, Scratch]) -> None:
-        self._kinds = kinds
+        self.kinds = kinds
 
     def acquire(self, need: Need) -> Ground:
         """See the port."""
-        if need.engine not in self._kinds:
+        if need.engine not in self.kinds:
             raise EnvironmentLacks(f"there is no scratch place for {need.engine[:80]!r}")
-        return self._kinds[need.engine].acquire(need)
+        return self.kinds[need.engine].acquire(need)
 
     def sweep(self, now: datetime) -> list[Place]:
         """See the port."""
-        return [place for kind in self._kinds.values() for place in kind.sweep(now)]
+        return [place for kind in self.kinds.values() for place in kind.sweep(now)]
 
 
 def open_scratch(
@@ -45,12 +46,13 @@ def open_scratch(
     settings name, which none of `sources` may live on. Raises ConfigError, ToolError."""
     directory = Path(settings.directory or tempfile.gettempdir()).resolve()
     folders = PrivateFolders(directory, settings.region, settings.disk_mb, clock)
+    limits = Limits(settings.memory_mb, settings.disk_mb)
+    mariadb = PrivateServers(directory, settings.region, limits, clock, MariadbCluster())
     postgresql: Scratch
     if settings.url is not None:
         password = resolve_password(settings.password) if settings.password else None
         server = Source(settings.url, password)
         postgresql = ConfiguredServer(server, sources, directory, settings.region, clock)
     else:
-        limits = Limits(settings.memory_mb, settings.disk_mb)
         postgresql = PrivateServers(directory, settings.region, limits, clock)
-    return ByEngine({"postgresql": postgresql, "sqlite": folders})
+    return ByEngine({"postgresql": postgresql, "mariadb": mariadb, "sqlite": folders})

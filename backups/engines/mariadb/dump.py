@@ -29,18 +29,19 @@ from backups.engines.mariadb.server import (
     version_of,
 )
 from backups.engines.mariadb.text import Reader
-from backups.engines.process import Child, started
+from backups.engines.process import Child
 from backups.errors import DumpFailed, ToolError, Unreachable, UsageError
 from backups.model import Fingerprint, Preflight, Snapshot, Source
 from backups.ports import Blocks
 
 ENGINE = "mariadb"
-_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 _OPTIONS = (
     "--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob",
     "--skip-dump-date", "--skip-add-drop-table", "--skip-add-locks", "--skip-disable-keys",
     "--no-tablespaces", "--default-character-set=utf8mb4",
 )  # fmt: skip
+_SOMETHING_FAILED = 2
+"""Exit code with --force (client/mysqldump.cc, EX_MYSQLERR)."""
 _SIZE = """
     SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables
      WHERE table_schema = %s"""
@@ -72,12 +73,14 @@ class MariadbDump:
         snapshot: Snapshot,
         settings: dict[str, str],
         grants: bytes,
+        broken: bool,
     ) -> None:
         self.preflight = preflight
         self.snapshot = snapshot
         self._login = opened
         self._settings = settings
         self._grants = grants
+        self._broken = broken
         self._reader = Reader()
         self._complete = False
 
@@ -103,23 +106,21 @@ class MariadbDump:
         )
 
     def _text(self) -> Blocks:
-        with self._login.option_file() as options:
-            argv = [
-                tool("mariadb-dump"), f"--defaults-file=/proc/self/fd/{options}", *_OPTIONS,
-                "--", self._login.database,
-            ]  # fmt: skip
-            with started(argv, _ENVIRONMENT, fds=[options]) as child:
-                try:
-                    for block in child.blocks():
-                        self._reader.feed(block)
-                        yield block
-                except DumpFailed:
-                    child.process.terminate()
-                    if child.wait() > 0:
-                        raise failure(child) from None
-                    raise
-                if child.wait():
-                    raise failure(child)
+        force = ("--force",) if self._broken else ()
+        arguments = (*_OPTIONS, *force, "--", self._login.database)
+        with self._login.running(tool("mariadb-dump"), *arguments) as child:
+            try:
+                for block in child.blocks():
+                    self._reader.feed(block)
+                    yield block
+            except DumpFailed:
+                child.process.terminate()
+                if child.wait() > 0:
+                    raise failure(child) from None
+                raise
+            code = child.wait()
+            if code and not (self._broken and code == _SOMETHING_FAILED):
+                raise failure(child)
         self._reader.finish()
         self._complete = True
 
@@ -132,10 +133,12 @@ def look(source: Source) -> Preflight:
 
 
 @contextmanager
-def open_dump(source: Source) -> Iterator[MariadbDump]:
+def open_dump(source: Source, *, broken: bool = False) -> Iterator[MariadbDump]:
     """Look, and be ready to dump: the snapshot is taken when the first byte is asked for.
 
-    Its instant is told by the server just before: what is newer may be in it too."""
+    Its instant is told by the server just before: what is newer may be in it too. Of a copy
+    that may be `broken`, what can't be dumped (a view of a table that is gone) is left out, for
+    the comparison to miss it."""
     opened = _login(source)
     with ExitStack() as stack:
         connection = stack.enter_context(connected(opened))
@@ -144,7 +147,7 @@ def open_dump(source: Source) -> Iterator[MariadbDump]:
         snapshot = Snapshot(taken_at=now.replace(tzinfo=UTC), position=str(binlog or ""))
         settings = settings_of(connection, opened.database)
         yield MariadbDump(
-            opened, preflight, snapshot, settings, _grants(connection, opened.database)
+            opened, preflight, snapshot, settings, _grants(connection, opened.database), broken
         )
 
 

@@ -8,7 +8,6 @@ are made disabled, and enabled when the copy is published.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from pymysql.connections import Connection
 from backups.engines.mariadb.dump import failure, open_dump, tool
 from backups.engines.mariadb.server import Login, connected, login, quoted, rows, version_of
 from backups.engines.mariadb.text import Reader, Statement, disabled
-from backups.engines.process import Child, started
+from backups.engines.process import Child
 from backups.errors import (
     BackupsError,
     DumpFailed,
@@ -67,21 +66,17 @@ class MariadbRestoration:
         only = _Only(expected, self._options.only)
         with connected(self._login, database=False) as connection:
             self._create(connection, expected)
-        with self._login.option_file() as options:
-            argv = [
-                tool("mariadb"), f"--defaults-file=/proc/self/fd/{options}", "--batch",
-                "--default-character-set=utf8mb4", f"--database={self._login.database}",
-            ]  # fmt: skip
-            environment = {"PATH": os.defpath, "LC_ALL": "C"}
-            with started(argv, environment, fds=[options], takes=True) as child:
-                self._give(child, artifact("dump"), only, progress)
-                if child.wait():
-                    raise _refused(child)
+        arguments = ("--batch", "--default-character-set=utf8mb4", "--local-infile=0")
+        into = f"--database={self._login.database}"
+        with self._login.running(tool("mariadb"), *arguments, into, takes=True) as child:
+            self._give(child, artifact("dump"), only, progress)
+            if child.wait():
+                raise _refused(child)
         return only.written()
 
     def fingerprint(self) -> Fingerprint:
         """By a dump that is read and thrown away."""
-        with open_dump(self._target) as dump:
+        with open_dump(self._target, broken=True) as dump:
             for _, blocks in dump.artifacts():
                 for _ in blocks:
                     pass
@@ -115,13 +110,14 @@ class MariadbRestoration:
         reader, out, done = Reader(), bytearray(), 0
 
         def give(statement: Statement) -> None:
+            if not only.wants(statement):
+                return
             text = statement.text
             if statement.kind == "EVENT":
                 text, enabled = disabled(text)
                 if enabled:
                     self._enabled.append(statement.name)
-            if only.wants(statement):
-                out.extend(text)
+            out.extend(text)
 
         taking = True
         for block in blocks:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pymysql.connections import Connection
 
+from backups.engines.process import Child, started
 from backups.errors import (
     AccessDenied,
     BackupsError,
@@ -24,13 +25,14 @@ from backups.errors import (
     Unreachable,
     UsageError,
 )
-from backups.model import Secret, Source
+from backups.model import Confine, Secret, Source
 
 OPTIONS = frozenset({"socket", "ssl-ca", "ssl-verify-server-cert"})
 """What a URL may say after its `?`."""
 PATIENCE = 10
 """Seconds for a connection."""
 
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 _KINDS: tuple[tuple[set[int], type[BackupsError], str], ...] = (
     ({1044, 1045, 1142, 1143, 1227, 1370, 1698}, AccessDenied, ": our rights do not suffice"),
     ({1049}, Unreachable, ": there is no such database"),
@@ -52,21 +54,39 @@ class Login:
     database: str
     options: Mapping[str, str]
     password: Secret | None
+    confine: Confine | None = None
+    """Keeps client tools in; see `Source`."""
 
     def to(self, database: str) -> Login:
         """The same server and user, another database."""
         return replace(self, database=database)
 
     @contextmanager
-    def option_file(self) -> Iterator[int]:
-        """A descriptor of the `[client]` options that a tool must inherit, in memory: the
-        password is in nobody's argv or environment, nor on a disk."""
-        said = {"user": self.user, "loose-local-infile": "0", **self.options}
+    def running(self, tool: str, *arguments: str, takes: bool = False) -> Iterator[Child]:
+        """A client tool that speaks with this server, and reads no other options than ours."""
+        with self._option_file() as fd:
+            said = [f"--{name}={value}" for name, value in self._said().items()]
+            first = f"--defaults-file=/proc/self/fd/{fd}" if fd else "--no-defaults"
+            argv = [tool, first, *said, *arguments]
+            inside = self.confine(argv, []) if self.confine else argv
+            fds = [fd] if fd else []
+            with started(inside, _ENVIRONMENT, name=tool, fds=fds, takes=takes) as child:
+                yield child
+
+    def _said(self) -> dict[str, str]:
+        said = {"user": self.user, **self.options}
         if "socket" not in self.options:
             said |= {"host": self.host, "port": str(self.port), "protocol": "tcp"}
-        if self.password is not None:
-            said["password"] = self.password.reveal()
-        lines = [f"{name}={_quoted(value)}" for name, value in said.items()]
+        return said
+
+    @contextmanager
+    def _option_file(self) -> Iterator[int]:
+        """A descriptor that a tool must inherit, in memory: the password is in nobody's argv or
+        environment, nor on a disk. 0: there is none."""
+        if self.password is None:
+            yield 0
+            return
+        lines = [f"password={_quoted(self.password.reveal())}"]
         fd = os.memfd_create("my.cnf")
         try:
             os.fchmod(fd, 0o600)  # the tools ignore a file that others may write to
@@ -106,7 +126,7 @@ def login(source: Source) -> Login:
         raise wrong
     return Login(
         parts.hostname or "localhost", port, unquote(parts.username), database, options,
-        source.password,
+        source.password, source.confine,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from backups.format.fingerprint import differences
 from backups.model import Fingerprint, RestoreOptions, Source
 
 ENGINE = open_engine("postgresql", SystemClock(), SystemEntropy())
-RICH = (Path(__file__).parent / "rich.sql").read_text()
+RICH = (Path(__file__).parent / "contract" / "rich.sql").read_text()
 EVIL = [
     "dbname=template1 host=evil.invalid",
     "postgresql://evil.invalid/x?sslmode=disable",
