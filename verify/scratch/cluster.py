@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,23 +125,7 @@ def make(found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
         *(found.folder / "initdb", "-D", data, "--username", SUPERUSER, "--auth", "trust"),
         *("--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-sync"),
     ]
-    try:
-        done = subprocess.run(
-            boundary.argv(argv, room),
-            cwd=room.folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_START,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolError(f"initdb of PostgreSQL {found.major} did not end: {error}") from None
-    if done.returncode:
-        raise ToolError(
-            f"initdb of PostgreSQL {found.major} failed: {_last(done.stderr)}",
-            hint=f"The user {boundary.user.name} must be able to run {found.folder}.",
-        )
+    once(f"initdb of PostgreSQL {found.major}", argv, boundary, room)
 
 
 def start(
@@ -158,6 +142,34 @@ def start(
         # What is said here, ALTER SYSTEM can't change.
         *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
     ]
+    return serving(argv, boundary, room, log)
+
+
+def once(what: str, argv: Sequence[str | Path], boundary: Boundary, room: Room) -> None:
+    """Run a program inside, to its end. Raises ToolError."""
+    try:
+        done = subprocess.run(
+            boundary.argv(argv, room),
+            cwd=room.folder,
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_START,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{what} did not end: {error}") from None
+    if done.returncode:
+        raise ToolError(
+            f"{what} failed: {_last(done.stderr or done.stdout)}",
+            hint=f"The user {boundary.user.name} must be able to run it.",
+        )
+
+
+def serving(
+    argv: Sequence[str | Path], boundary: Boundary, room: Room, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a program inside, and leave it running."""
     return subprocess.Popen(
         boundary.argv(argv, room),
         cwd=room.folder,
@@ -169,15 +181,14 @@ def start(
     )
 
 
-def await_ready(
-    process: subprocess.Popen[bytes], source: Source, log: Path, clock: Clock
+def awaited(
+    process: subprocess.Popen[bytes], ask: Callable[[], str], log: Path, clock: Clock
 ) -> str:
-    """The server's version, as soon as it answers. Raises RestoreFailed when it doesn't."""
+    """What the server answers, as soon as it does. Raises RestoreFailed when it doesn't."""
     until = clock.monotonic() + _START
     while process.poll() is None and clock.monotonic() < until:
         try:
-            with connected(login(source)) as connection:
-                return connection.info.parameter_status("server_version") or ""
+            return ask()
         except Unreachable:
             clock.sleep(0.02)
     raise RestoreFailed(
@@ -220,7 +231,12 @@ class PostgresCluster:
         self, process: subprocess.Popen[bytes], first: Source, log: Path, clock: Clock
     ) -> str:
         """See the port."""
-        return await_ready(process, first, log, clock)
+
+        def version() -> str:
+            with connected(login(first)) as connection:
+                return connection.info.parameter_status("server_version") or ""
+
+        return awaited(process, version, log, clock)
 
     def require(self, first: Source, need: Need) -> None:
         """See the port."""

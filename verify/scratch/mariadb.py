@@ -13,15 +13,14 @@ from typing import IO
 from urllib.parse import urlencode
 
 from backups.engines.mariadb.server import connected, login, rows, version_of
-from backups.errors import EnvironmentLacks, RestoreFailed, ToolError, Unreachable
+from backups.errors import EnvironmentLacks
 from backups.model import Source
 from backups.ports import Clock
 from verify.ports import Need
 from verify.scratch.boundary import ENVIRONMENT, Boundary, Room
-from verify.scratch.cluster import Programs
+from verify.scratch.cluster import Programs, awaited, once, serving
 
 SUPERUSER = "root"
-_START = 60.0
 _SETTINGS = (
     # Nobody but us may reach it; nothing that was restored acts by itself.
     "--skip-networking", "--event-scheduler=OFF", "--local-infile=0",
@@ -57,20 +56,7 @@ class MariadbCluster:
             script, "--no-defaults", f"--datadir={data}", f"--tmpdir={data}", "--skip-test-db",
             "--auth-root-authentication-method=normal", "--skip-name-resolve", "--force",
         ]  # fmt: skip
-        try:
-            done = subprocess.run(
-                boundary.argv(argv, room),
-                cwd=room.folder,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_START,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ToolError(f"mariadb-install-db did not end: {error}") from None
-        if done.returncode:
-            raise ToolError(f"mariadb-install-db failed: {_last(done.stderr or done.stdout)}")
+        once("mariadb-install-db", argv, boundary, room)
 
     def start(
         self,
@@ -87,15 +73,7 @@ class MariadbCluster:
             f"--socket={socket / self.socket}", f"--pid-file={data / 'pid'}",
             f"--tmpdir={data}", f"--secure-file-priv={socket}", *_SETTINGS,
         ]  # fmt: skip
-        return subprocess.Popen(
-            boundary.argv(argv, room),
-            cwd=room.folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        return serving(argv, boundary, room, log)
 
     def source(self, socket: Path, user: str, database: str = "") -> Source:  # noqa: ARG002
         """See the port."""
@@ -106,20 +84,15 @@ class MariadbCluster:
         self, process: subprocess.Popen[bytes], first: Source, log: Path, clock: Clock
     ) -> str:
         """See the port. The socket is its user's and root's only from then on."""
-        until = clock.monotonic() + _START
-        while process.poll() is None and clock.monotonic() < until:
-            try:
-                with connected(login(first)) as connection:
-                    version = version_of(connection)
-            except Unreachable:
-                clock.sleep(0.05)
-            else:
-                Path(login(first).options["socket"]).chmod(stat.S_IRUSR | stat.S_IWUSR)
-                return version
-        raise RestoreFailed(
-            f"the scratch server did not start: {_last(log.read_bytes())}",
-            hint="Nothing of it is left.",
-        )
+        opened = login(first)
+
+        def version() -> str:
+            with connected(opened) as connection:
+                return version_of(connection)
+
+        found = awaited(process, version, log, clock)
+        Path(opened.options["socket"]).chmod(stat.S_IRUSR | stat.S_IWUSR)
+        return found
 
     def require(self, first: Source, need: Need) -> None:
         """Collations come with the server."""
@@ -155,8 +128,3 @@ def _series(version: str) -> tuple[int, int]:
     if found is None:
         raise EnvironmentLacks(f"{version[:40]!r} is no version of MariaDB")
     return int(found[1]), int(found[2])
-
-
-def _last(said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    return lines[-1][:300] if lines else "it said nothing"

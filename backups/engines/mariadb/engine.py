@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import replace
-from urllib.parse import quote, urlsplit
 
+from backups.engines.beside import on_the_same_server
 from backups.engines.mariadb import dump, restore
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
 from backups.ports import Clock, Dump, Entropy, Restoration
@@ -34,8 +33,7 @@ class MariadbEngine:
 
     def beside(self, source: Source, name: str) -> Source:
         """Of the same server."""
-        url = urlsplit(source.url)._replace(path="/" + quote(name, safe=""))
-        return replace(source, url=url.geturl())
+        return on_the_same_server(source, name)
 
     def restore(
         self, target: Source, options: RestoreOptions

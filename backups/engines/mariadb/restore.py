@@ -16,12 +16,12 @@ from typing import Any
 
 from pymysql.connections import Connection
 
+from backups.engines.beside import removed_at_the_end
 from backups.engines.mariadb.dump import failure, open_dump, tool
 from backups.engines.mariadb.server import Login, connected, login, quoted, rows, version_of
 from backups.engines.mariadb.text import Reader, Statement, disabled
 from backups.engines.process import Child
 from backups.errors import (
-    BackupsError,
     DumpFailed,
     EngineError,
     NotFound,
@@ -181,15 +181,8 @@ def open_restore(target: Source, options: RestoreOptions) -> Iterator[MariadbRes
             raise TargetRefused("another restore is at work on this database")
         _require_free(guard, opened.database)
         restoration = MariadbRestoration(opened, target, options)
-        try:
+        with removed_at_the_end(restoration.remove, opened.database):
             yield restoration
-        except BaseException as error:
-            try:
-                restoration.remove()
-            except BackupsError as also:
-                error.add_note(f"the database {opened.database!r} could not be dropped: {also}")
-            raise
-        restoration.remove()
 
 
 def _require_free(connection: Connection[Any], name: str) -> None:

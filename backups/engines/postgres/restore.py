@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
+from backups.engines.beside import removed_at_the_end
 from backups.engines.postgres import around, dump, preflight, readback
 from backups.engines.postgres.archive import (
     ArchiveParser,
@@ -266,15 +267,8 @@ def open_restore(
         restoration = PostgresRestoration(
             server, wanted.database, name, options, exists is not None
         )
-        try:
+        with removed_at_the_end(restoration.remove, name):
             yield restoration
-        except BaseException as error:
-            try:
-                restoration.remove()
-            except BackupsError as also:
-                error.add_note(f"the database {name!r} could not be removed: {also}")
-            raise
-        restoration.remove()
 
 
 def require_empty(opened: Login) -> None:
