@@ -137,7 +137,8 @@ def connected(opened: Login, database: bool = True) -> Iterator[Connection[Any]]
     with translated():
         connection = pymysql.connect(
             user=opened.user,
-            password=opened.password.reveal() if opened.password else "",
+            # Bytes: the driver would make Latin-1 of text.
+            password=opened.password.reveal().encode() if opened.password else b"",
             host=opened.host,
             port=opened.port,
             unix_socket=opened.options.get("socket"),

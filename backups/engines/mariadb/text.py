@@ -29,6 +29,8 @@ from backups.model import ObjectDigest, SequenceValue, TableContent
 END = b"-- Dump completed"
 _MASK = (1 << 64) - 1
 _NAME = rb"`(?P<name>(?:[^`]|``)+)`"
+_ANY_NAME = rb"(?:`(?P<name>(?:[^`]|``)+)`|\"(?P<ansi>(?:[^\"]|\"\")+)\")"
+"""Programs are written as in their own sql_mode, where that is ANSI_QUOTES in double quotes."""
 _COUNTER = re.compile(rb" AUTO_INCREMENT=(\d+)")
 _COLUMN = re.compile(rb"(?m)^  `((?:[^`]|``)+)` ")
 _SETVAL = re.compile(rb"DO SETVAL\(`((?:[^`]|``)+)`, (-?\d+), ([01])\)")
@@ -44,11 +46,11 @@ _TRIGGER = re.compile(
 )
 _OBJECTS = [
     ("VIEW", re.compile(rb"/\*!50001 CREATE ALGORITHM=.*?VIEW " + _NAME + rb" AS", re.DOTALL)),
-    ("EVENT", re.compile(rb"/\*!50106 CREATE.*?EVENT " + _NAME, re.DOTALL)),
-    ("FUNCTION", re.compile(rb"CREATE (?:DEFINER=\S+ )?(?:AGGREGATE )?FUNCTION " + _NAME)),
-    ("PROCEDURE", re.compile(rb"CREATE (?:DEFINER=\S+ )?PROCEDURE " + _NAME)),
-    ("PACKAGE BODY", re.compile(rb"CREATE (?:DEFINER=\S+ )?PACKAGE BODY " + _NAME)),
-    ("PACKAGE", re.compile(rb"CREATE (?:DEFINER=\S+ )?PACKAGE " + _NAME)),
+    ("EVENT", re.compile(rb"/\*!50106 CREATE.*?EVENT " + _ANY_NAME, re.DOTALL)),
+    ("FUNCTION", re.compile(rb"CREATE (?:DEFINER=\S+ )?(?:AGGREGATE )?FUNCTION " + _ANY_NAME)),
+    ("PROCEDURE", re.compile(rb"CREATE (?:DEFINER=\S+ )?PROCEDURE " + _ANY_NAME)),
+    ("PACKAGE BODY", re.compile(rb"CREATE (?:DEFINER=\S+ )?PACKAGE BODY " + _ANY_NAME)),
+    ("PACKAGE", re.compile(rb"CREATE (?:DEFINER=\S+ )?PACKAGE " + _ANY_NAME)),
     ("SEQUENCE", re.compile(rb"CREATE SEQUENCE " + _NAME)),
     ("TABLE", re.compile(rb"CREATE TABLE " + _NAME)),
 ]
@@ -227,7 +229,8 @@ def _kind_of(body: bytes) -> tuple[str, str]:
     """And its name; what is none of those known counts as what it is."""
     for kind, pattern in _OBJECTS:
         if found := pattern.match(body):
-            return kind, _plain(found["name"])
+            names = found.groupdict()
+            return kind, _plain(names["name"] or names["ansi"].replace(b'""', b'"'))
     if body.startswith(b"/*!50003 CREATE") and (found := _TRIGGER.search(body)):
         return "TRIGGER", _plain(found["name"] or found["plain"])
     return "STATEMENT", _plain(body[:40])
