@@ -52,11 +52,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full"):
-        return
-    left_out = [item for item in items if is_full(item)]
-    items[:] = [item for item in items if not is_full(item)]
-    config.hook.pytest_deselected(items=left_out)
+    if not config.getoption("--full"):
+        left_out = [item for item in items if is_full(item)]
+        items[:] = [item for item in items if not is_full(item)]
+        config.hook.pytest_deselected(items=left_out)
+    items[:] = long_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+LONG = 300
+"""Seconds of a test's own limit, from which on it is begun early."""
+
+
+def long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker gets one piece of the list to begin with: the long tests are dealt out to the
+    pieces' beginnings, so that no worker is left with one at the end."""
+    long = [item for item in items if limit_of(item) >= LONG]
+    rest = [item for item in items if limit_of(item) < LONG]
+    ends = [len(rest) * n // workers for n in range(workers + 1)]
+    return [
+        item
+        for n in range(workers)
+        for item in [*long[n::workers], *rest[ends[n] : ends[n + 1]]]
+    ]
+
+
+def limit_of(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker and marker.args else 0.0
 
 
 def is_full(item: pytest.Item) -> bool:
