@@ -25,9 +25,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from install import CACHE, ROOT
+from install import CACHE, REGRESS, ROOT
 from processes import AS_ROOT, end
-from services_mariadb import start_mariadb
+from services_mysql import start_mariadb, start_mysql
 from services_postgres import start_one_postgres, start_postgres
 from services_stores import start_azure, start_gcs, start_iam, start_s3
 
@@ -40,6 +40,7 @@ SERVICES: dict[str, Callable[[Path], dict[str, str]]] = {
     "azure": start_azure,
     "iam": start_iam,
     "mariadb": start_mariadb,
+    "mysql": start_mysql,
     "postgres": start_postgres,
     "one-postgres": start_one_postgres,
 }
@@ -119,6 +120,7 @@ def remove(cloud: Path) -> None:
 def test_data() -> dict[str, str]:
     found = {
         "BACKUPS_TEST_CCTV_AGE": CACHE / "age" / "vectors",
+        "BACKUPS_TEST_REGRESS": REGRESS,
         "BACKUPS_TEST_DATA": ROOT.parent / "shared" / "data",
     }
     return {name: str(path) for name, path in found.items() if path.is_dir()}

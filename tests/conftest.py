@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 DECLARED_SKIPS = frozenset(
     {
         "the public sample databases are not at hand",  # they are not part of the project
+        "MySQL's server is not at hand",  # nor in Debian; localstack/setup says why
+        "PostgreSQL's regression scripts are not at hand",
     }
 )
 """The only reasons for which a test may be skipped; any other skip is a failure."""
@@ -154,6 +156,17 @@ def pg15_url() -> str:
 def mariadb_url() -> str:
     """Root's URL of a MariaDB server, the distribution's."""
     return from_cloud("BACKUPS_TEST_MARIADB")
+
+
+@pytest.fixture(scope="session")
+def mysql_url() -> str:
+    """Root's URL of a MySQL server, whose tools are found from now on."""
+    if "BACKUPS_TEST_MYSQL" not in os.environ:
+        pytest.skip("MySQL's server is not at hand")
+    tools = from_cloud("BACKUPS_TEST_MYSQL_BIN")
+    if tools not in os.environ["PATH"].split(":"):
+        os.environ["PATH"] += f":{tools}"
+    return from_cloud("BACKUPS_TEST_MYSQL")
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import psycopg
 from pg_kit import drop, url_of
 
 from backups.clock import SystemClock
-from backups.engines.mariadb.server import connected, login
-from backups.engines.mariadb.server import quoted as mariadb_quoted
-from backups.engines.mariadb.server import rows as run
+from backups.engines.mysql.server import connected, login
+from backups.engines.mysql.sessions import quoted as mysql_quoted
+from backups.engines.mysql.sessions import rows as run
 from backups.engines.registry import open_engine
 from backups.entropy import SystemEntropy
 from backups.model import Source
@@ -89,13 +89,13 @@ class PostgresKit:
             drop(self._server, name)
 
 
-class MariadbKit:
+class MysqlKit:
     """On a real server."""
 
     schema = ""
 
     def __init__(self, server: str) -> None:
-        self.engine = open_engine("mariadb", SystemClock(), SystemEntropy())
+        self.engine = open_engine(server.partition(":")[0], SystemClock(), SystemEntropy())
         self._server = Source(server)
         self._stem = "kit_" + SystemEntropy().bytes(5).hex()
         self._count = 0
@@ -103,7 +103,7 @@ class MariadbKit:
     def make(self, *statements: str) -> Source:
         source = self.fresh()
         with connected(login(source), database=False) as connection:
-            name = mariadb_quoted(login(source).database)
+            name = mysql_quoted(login(source).database)
             run(connection, f"create database {name} character set utf8mb4")
         with self.session(source) as execute:
             for statement in statements:
@@ -128,11 +128,11 @@ class MariadbKit:
     def close(self) -> None:
         with connected(login(self._server)) as connection:
             for name in self.left():
-                run(connection, f"drop database {mariadb_quoted(name)}")
+                run(connection, f"drop database {mysql_quoted(name)}")
 
 
 def _said(statement: str) -> str:
-    """As MariaDB says it."""
+    """As both servers say it."""
     return statement + (" on orders" if statement.startswith("drop index") else "")
 
 

@@ -11,7 +11,8 @@ from backups.ports import Clock, Engine, Entropy
 
 ENGINES = {
     "postgresql": "backups.engines.postgres.engine:PostgresEngine",
-    "mariadb": "backups.engines.mariadb.engine:MariadbEngine",
+    "mariadb": "backups.engines.mysql.engine:MysqlEngine",
+    "mysql": "backups.engines.mysql.engine:MysqlEngine",
     "sqlite": "backups.engines.sqlite.engine:SqliteEngine",
 }
 """Name to module and class; imported when used, for drivers are slow to load."""

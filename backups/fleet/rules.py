@@ -32,6 +32,7 @@ SCHEMES = {
     "postgresql": "postgresql",
     "postgres": "postgresql",
     "mariadb": "mariadb",
+    "mysql": "mysql",
     "sqlite": "sqlite",
 }
 """Of a database's URL, to its engine."""
@@ -210,10 +211,10 @@ class Database(_Rule):
 
     id: Id
     """Unique over the fleet, and never passed on to another customer."""
-    engine: Literal["postgresql", "mariadb", "sqlite"]
+    engine: Literal["postgresql", "mariadb", "mysql", "sqlite"]
     url: Annotated[str, AfterValidator(_source_url)]
     """Without a password: postgresql://user@host/database, mariadb://user@host/database,
-    sqlite:///folder/database.db."""
+    mysql://user@host/database, sqlite:///folder/database.db."""
     password: Annotated[str, AfterValidator(_reference)] | None = None
     """By reference, never the value: env:NAME, file:/PATH or aws-sm:SECRET-ID#JSON-KEY."""
     window: Annotated[str, AfterValidator(_window)] | None = None

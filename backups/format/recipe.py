@@ -59,6 +59,14 @@ _LAST: Mapping[str, tuple[str, ...]] = MappingProxyType(
             'mariadb-admin create "$TARGET"',
             'plain dump | mariadb "$TARGET"',
         ),
+        "mysql": (
+            "# Into a new database. Its rights are in grants.sql, for users that exist.",
+            "# These are MySQL's own tools; MariaDB's bear the same names.",
+            "# Events act at once where the event scheduler is on: turn it off first.",
+            "plain grants > grants.sql",
+            'mysqladmin create "$TARGET"',
+            'plain dump | mysql --binary-mode "$TARGET"',
+        ),
         "sqlite": (
             "# Into a new file: it is the database.",
             "set -o noclobber",

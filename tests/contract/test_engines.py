@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_kits import MariadbKit, PostgresKit, SqliteKit
+from engine_kits import MysqlKit, PostgresKit, SqliteKit
 
 from backups.errors import BackupsError, DumpFailed, EngineError, NotFound, TargetRefused
 from backups.format.fingerprint import differences
 from backups.model import Fingerprint, RestoreOptions, Source, Written
 from backups.run.restore import require_equal
 
-Kit = PostgresKit | MariadbKit | SqliteKit
+Kit = PostgresKit | MysqlKit | SqliteKit
 Taken = tuple[dict[str, bytes], Fingerprint]
 
 SHOP = (
@@ -38,14 +38,15 @@ EVIL = ["'; drop table t; --", ' "quoted" x', "größe \N{SNOWMAN} %41", "a..b",
     params=[
         pytest.param("postgresql", marks=pytest.mark.postgres),
         pytest.param("mariadb", marks=pytest.mark.mariadb),
+        pytest.param("mysql", marks=pytest.mark.mysql),
         "sqlite",
     ]
 )
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     if request.param == "postgresql":
         found: Kit = PostgresKit(request.getfixturevalue("pg15_url"))
-    elif request.param == "mariadb":
-        found = MariadbKit(request.getfixturevalue("mariadb_url"))
+    elif request.param in ("mariadb", "mysql"):
+        found = MysqlKit(request.getfixturevalue(f"{request.param}_url"))
     else:
         folder = tmp_path / "databases"
         folder.mkdir()

@@ -10,7 +10,8 @@ from verify.ports import Examiner
 
 _EXAMINERS = {
     "postgresql": "verify.examine.postgres:PostgresExaminer",
-    "mariadb": "verify.examine.mariadb:MariadbExaminer",
+    "mariadb": "verify.examine.mysql:MysqlExaminer",
+    "mysql": "verify.examine.mysql:MysqlExaminer",
     "sqlite": "verify.examine.sqlite:SqliteExaminer",
 }
 

@@ -26,7 +26,8 @@ class Meddling:
 
 _MODULES = {
     "postgresql": "verify.meddle.postgres",
-    "mariadb": "verify.meddle.mariadb",
+    "mariadb": "verify.meddle.mysql",
+    "mysql": "verify.meddle.mysql",
     "sqlite": "verify.meddle.sqlite",
 }
 

@@ -71,8 +71,9 @@ class PrivateGround:
 class Cluster(Protocol):
     """How servers of one engine are made and started."""
 
-    socket: str
-    """Its name, in a folder."""
+    @property
+    def socket(self) -> str:
+        """Its name, in a folder."""
 
     def find(self, need: Need) -> Programs:
         """Those of a server that fits. Raises EnvironmentLacks."""

@@ -15,7 +15,7 @@ from backups.settings import ScratchSettings
 from verify.ports import Ground, Need, Scratch
 from verify.scratch.configured import ConfiguredServer, Sources
 from verify.scratch.folders import PrivateFolders
-from verify.scratch.mariadb import MariadbCluster
+from verify.scratch.mysql import MARIADB_CLUSTER, MYSQL_CLUSTER
 from verify.scratch.private import Limits, PrivateServers
 
 
@@ -47,7 +47,10 @@ def open_scratch(
     directory = Path(settings.directory or tempfile.gettempdir()).resolve()
     folders = PrivateFolders(directory, settings.region, settings.disk_mb, clock)
     limits = Limits(settings.memory_mb, settings.disk_mb)
-    mariadb = PrivateServers(directory, settings.region, limits, clock, MariadbCluster())
+    mysqls = {
+        kind.family.engine: PrivateServers(directory, settings.region, limits, clock, kind)
+        for kind in (MARIADB_CLUSTER, MYSQL_CLUSTER)
+    }
     postgresql: Scratch
     if settings.url is not None:
         password = resolve_password(settings.password) if settings.password else None
@@ -55,4 +58,4 @@ def open_scratch(
         postgresql = ConfiguredServer(server, sources, directory, settings.region, clock)
     else:
         postgresql = PrivateServers(directory, settings.region, limits, clock)
-    return ByEngine({"postgresql": postgresql, "mariadb": mariadb, "sqlite": folders})
+    return ByEngine({"postgresql": postgresql, "sqlite": folders, **mysqls})

@@ -1,4 +1,4 @@
-"""A copy on MariaDB, examined: CHECK TABLE, full read, foreign keys, counters, assertions.
+"""A copy on MariaDB or MySQL, examined: CHECK TABLE, full read, foreign keys, counters.
 
 What a customer wrote is asked by a user who may only read this database; the scratch server
 is ours, and so that user is made for it and goes with it.
@@ -15,7 +15,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.cursors import SSCursor
 
-from backups.engines.mariadb.server import Login, connected, login, quoted, rows
+from backups.engines.mysql.server import Login, connected, login
+from backups.engines.mysql.sessions import quoted, rows
 from backups.model import Fingerprint, Source
 from backups.ports import Clock
 from backups.proving import Check
@@ -39,7 +40,7 @@ _COUNTERS = """
 _SOUND = {("status", "OK"), ("note", "The storage engine for the table doesn't support check")}
 
 
-class MariadbExaminer:
+class MysqlExaminer:
     """Adapter of `verify.ports.Examiner`; the server itself keeps to the limits."""
 
     def __init__(self, _clock: Clock) -> None: ...
@@ -63,7 +64,7 @@ class MariadbExaminer:
         ]
         for whom, limit, step in steps:
             with connected(whom) as connection:
-                rows(connection, f"SET SESSION max_statement_time = {limit:.3f}")
+                rows(connection, opened.family.limit(limit))
                 found = list(step(connection))
             yield from found
 
@@ -138,7 +139,8 @@ def _counters_ahead(connection: Connection[Any]) -> Iterator[Check]:
 
 def _make_reader(connection: Connection[Any], database: str) -> Iterator[Check]:
     """No check of its own: somebody who may read this database, and nothing else."""
-    rows(connection, f"CREATE OR REPLACE USER {READER}@localhost")
+    rows(connection, f"DROP USER IF EXISTS {READER}@localhost")
+    rows(connection, f"CREATE USER {READER}@localhost")
     rows(connection, f"GRANT SELECT, SHOW VIEW ON {quoted(database)}.* TO {READER}@localhost")
     yield from ()
 

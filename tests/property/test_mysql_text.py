@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups.engines.mariadb.text import Reader, Statement, disabled
+from backups.engines.mysql.text import Reader, Statement, disabled
 from backups.errors import DumpFailed
 
 DUMP = rb"""/*M!999999\- enable the sandbox mode */ 

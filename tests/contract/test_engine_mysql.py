@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_kits import MariadbKit
+from engine_kits import MysqlKit
 from test_engines import give, quiet, rows, take
 
-from backups.engines.mariadb import restore
-from backups.engines.mariadb.server import code_in, connected, login
+from backups.engines.mysql import marks
+from backups.engines.mysql.server import code_in, connected, login
 from backups.errors import AccessDenied, TargetRefused, Unreachable, UsageError
 from backups.format.fingerprint import differences
 from backups.model import RestoreOptions, Secret, Source
@@ -65,13 +65,13 @@ VALUES = (
 
 
 @pytest.fixture
-def kit(mariadb_url: str) -> Iterator[MariadbKit]:
-    found = MariadbKit(mariadb_url)
+def kit(mariadb_url: str) -> Iterator[MysqlKit]:
+    found = MysqlKit(mariadb_url)
     yield found
     found.close()
 
 
-def test_every_kind_of_object_comes_back_and_is_missed_when_it_is_gone(kit: MariadbKit) -> None:
+def test_every_kind_of_object_comes_back_and_is_missed_when_it_is_gone(kit: MysqlKit) -> None:
     source = kit.make(*EVERYTHING)
     taken = take(kit, source)
     kinds = {each.kind for each in taken[1].objects}
@@ -88,7 +88,7 @@ def test_every_kind_of_object_comes_back_and_is_missed_when_it_is_gone(kit: Mari
         assert differences(taken[1], kit.engine.fingerprint(copy)), statement
 
 
-def test_values_of_every_kind(kit: MariadbKit) -> None:
+def test_values_of_every_kind(kit: MysqlKit) -> None:
     source = kit.make(*VALUES)
     target = kit.fresh()
     give(kit, take(kit, source), target)
@@ -96,14 +96,14 @@ def test_values_of_every_kind(kit: MariadbKit) -> None:
     assert rows(kit, target, every) == rows(kit, source, every)
 
 
-def test_what_the_dump_does_not_carry_is_counted(kit: MariadbKit) -> None:
+def test_what_the_dump_does_not_carry_is_counted(kit: MysqlKit) -> None:
     source = kit.make("create table m (a int) engine=MyISAM", "create table f (a float)")
     warnings = kit.engine.preflight(source).warnings
     assert any("1 tables are not InnoDB" in words for words in warnings)
     assert any("1 columns are FLOAT" in words for words in warnings)
 
 
-def test_events_of_a_copy_do_not_act_before_it_is_published(kit: MariadbKit) -> None:
+def test_events_of_a_copy_do_not_act_before_it_is_published(kit: MysqlKit) -> None:
     artifacts, expected = take(kit, kit.make(*EVERYTHING))
     target = kit.fresh()
     with kit.engine.restore(target, RestoreOptions()) as restoration:
@@ -112,16 +112,16 @@ def test_events_of_a_copy_do_not_act_before_it_is_published(kit: MariadbKit) -> 
         assert rows(kit, target, state) == [("DISABLED",)]
         comment = "select schema_comment from information_schema.schemata"
         named = f"{comment} where schema_name = database()"
-        assert rows(kit, target, named) == [(restore.MARK,)]
+        assert rows(kit, target, named) == [(marks.MARK,)]
     assert login(target).database not in kit.left()
 
 
-def test_what_a_dead_restore_left_is_dropped_by_the_next(kit: MariadbKit) -> None:
+def test_what_a_dead_restore_left_is_dropped_by_the_next(kit: MysqlKit) -> None:
     taken = take(kit, kit.make("create table t (a int)"))
     target = kit.fresh()
     name = login(target).database
     with connected(login(target), database=False) as connection, connection.cursor() as cursor:
-        cursor.execute(f"create database {name} comment '{restore.MARK}'")
+        cursor.execute(f"create database {name} comment '{marks.MARK}'")
     with kit.session(target) as execute:
         execute("create table half (a int)")
     give(kit, taken, target)
@@ -129,7 +129,7 @@ def test_what_a_dead_restore_left_is_dropped_by_the_next(kit: MariadbKit) -> Non
 
 
 def test_a_password_is_in_nobodys_argv(
-    kit: MariadbKit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kit: MysqlKit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     source = kit.make("create table t (a int)", "insert into t values (1)")
     with connected(login(source)) as connection, connection.cursor() as cursor:
@@ -162,7 +162,7 @@ def test_a_url_that_says_something_else_is_refused() -> None:
         with pytest.raises(UsageError):
             login(Source(url))
     with pytest.raises(Unreachable):
-        MariadbKit("mariadb://root@/x?socket=/nowhere").engine.preflight(
+        MysqlKit("mariadb://root@/x?socket=/nowhere").engine.preflight(
             Source("mariadb://root@/x?socket=/nowhere")
         )
 
@@ -174,7 +174,7 @@ def test_the_number_of_an_error_is_found() -> None:
     assert code_in("something else") == 0
 
 
-def test_a_database_that_is_there_is_never_dropped(kit: MariadbKit) -> None:
+def test_a_database_that_is_there_is_never_dropped(kit: MysqlKit) -> None:
     theirs = kit.make("create table t (a int)")
     with pytest.raises(TargetRefused), kit.engine.restore(theirs, RestoreOptions()):
         pytest.fail("it was accepted")

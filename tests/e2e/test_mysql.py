@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_kits import MariadbKit
+from engine_kits import MysqlKit
 from scratch_kit import short_folder
 
-from backups.engines.mariadb.server import login
+from backups.engines.mysql.server import login
 from backups.errors import ConfigError, NotFound, TargetRefused
 from backups.model import Source
 from verify.controls import CONTROLS
@@ -70,7 +70,7 @@ def vendors_dump(source: Source) -> list[str]:
 
 @pytest.fixture(params=["shop", "chinook"])
 def live(request: pytest.FixtureRequest, mariadb_url: str) -> Iterator[Source]:
-    kit = MariadbKit(mariadb_url)
+    kit = MysqlKit(mariadb_url)
     source = kit.make()
     if request.param == "chinook":
         path = request.getfixturevalue("sample_data") / "chinook-mysql.sql"
@@ -95,7 +95,7 @@ def home(house: House, live: Source, tmp_path: Path) -> Iterator[House]:
 
 def test_out_back_and_proven(home: House, live: Source, mariadb_url: str) -> None:
     home.must("run", "live")
-    kit = MariadbKit(mariadb_url)
+    kit = MysqlKit(mariadb_url)
     copy = kit.fresh()
     try:
         done = home.must("restore", "live", "--to", copy.url, "--json").json
@@ -145,7 +145,7 @@ def test_stock_tools_bring_it_back(
     socket = login(live).options["socket"]
     (place / "my.cnf").write_text(f"[client]\nsocket={socket}\nuser=root\n")
     (place / ".my.cnf").write_text(f"[client]\nsocket={socket}\nuser=root\n")
-    kit = MariadbKit(mariadb_url)
+    kit = MysqlKit(mariadb_url)
     copy = kit.engine.beside(Source(mariadb_url), "live-restored")
     try:
         done = subprocess.run(

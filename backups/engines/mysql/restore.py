@@ -1,8 +1,7 @@
-"""Making a MariaDB database: its final name at once, marked until it is compared.
+"""Making a MariaDB or MySQL database: its final name at once, marked until it is compared.
 
-MariaDB can't rename a database. A new one bears a comment that says what it is, and a lock
-of its maker's session; a copy whose lock nobody holds belongs to a restore that died. Events
-are made disabled, and enabled when the copy is published.
+Its maker's session holds a lock meanwhile; see `marks`. Events are made disabled, and enabled
+when the copy is published.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import Any
 from pymysql.connections import Connection
 
 from backups.engines.beside import removed_at_the_end
-from backups.engines.mariadb.dump import failure, open_dump, tool
-from backups.engines.mariadb.server import Login, connected, login, quoted, rows, version_of
-from backups.engines.mariadb.text import Reader, Statement, disabled
+from backups.engines.mysql.dump import failure, open_dump, tool
+from backups.engines.mysql.server import Login, connected, login, version_of
+from backups.engines.mysql.sessions import quoted, rows
+from backups.engines.mysql.text import Reader, Statement, disabled
 from backups.engines.process import Child
 from backups.errors import (
     DumpFailed,
@@ -32,15 +32,8 @@ from backups.errors import (
 from backups.model import Fingerprint, RestoreOptions, Source, Written
 from backups.ports import Blocks, Progress
 
-MARK = "backups: being restored"
-_SCHEMATA = "SELECT schema_comment FROM information_schema.schemata WHERE schema_name = %s"
-_EMPTY = """
-    SELECT (SELECT count(*) FROM information_schema.tables WHERE table_schema = %s)
-         + (SELECT count(*) FROM information_schema.routines WHERE routine_schema = %s)
-         + (SELECT count(*) FROM information_schema.events WHERE event_schema = %s)"""
 
-
-class MariadbRestoration:
+class MysqlRestoration:
     """Adapter of `ports.Restoration`."""
 
     def __init__(self, opened: Login, target: Source, options: RestoreOptions) -> None:
@@ -54,21 +47,30 @@ class MariadbRestoration:
     def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
         """See the port."""
         with connected(self._login, database=False) as connection:
-            found = version_of(connection)
+            found = version_of(connection, self._login.family)
+        title = self._login.family.title
+        if expected.engine != self._login.family.engine:
+            return (f"the server is {title}, the backup of {expected.engine[:40]}",)
         if found.split(".")[:2] != expected.server_version.split(".")[:2]:
-            return (f"the server is MariaDB {found}, the backup of {expected.server_version}",)
+            return (f"the server is {title} {found}, the backup of {expected.server_version}",)
         return ()
 
     def load(
         self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
     ) -> Written:
         """Make the database, marked, and give the dump to the client."""
+        family = self._login.family
+        if expected.engine != family.engine:
+            raise TargetRefused(f"a backup of {expected.engine[:40]} is not for {family.title}")
         only = _Only(expected, self._options.only)
         with connected(self._login, database=False) as connection:
             self._create(connection, expected)
-        arguments = ("--batch", "--default-character-set=utf8mb4", "--local-infile=0")
-        into = f"--database={self._login.database}"
-        with self._login.running(tool("mariadb"), *arguments, into, takes=True) as child:
+        arguments = (
+            "--batch", "--default-character-set=utf8mb4", "--local-infile=0",
+            *family.client_options, f"--database={self._login.database}",
+        )  # fmt: skip
+        client = tool(family, family.client)
+        with self._login.running(client, *arguments, takes=True) as child:
             self._give(child, artifact("dump"), only, progress)
             if child.wait():
                 raise _refused(child)
@@ -87,7 +89,7 @@ class MariadbRestoration:
         with connected(self._login) as connection:
             for name in self._enabled:
                 rows(connection, f"ALTER EVENT {quoted(name)} ENABLE")
-            rows(connection, f"ALTER DATABASE {quoted(self._login.database)} COMMENT = ''")
+            self._login.family.mark.take_away(connection, self._login.database)
         self._published = True
 
     def remove(self) -> None:
@@ -98,12 +100,10 @@ class MariadbRestoration:
             self._made = False
 
     def _create(self, connection: Connection[Any], expected: Fingerprint) -> None:
-        name = quoted(self._login.database).replace("%", "%%")
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"CREATE DATABASE {name} CHARACTER SET %s COLLATE %s COMMENT %s",
-                (expected.settings["charset"], expected.settings["collation"], MARK),
-            )
+        made = expected.settings
+        self._login.family.mark.make(
+            connection, self._login.database, made["charset"], made["collation"]
+        )
         self._made = True
 
     def _give(self, child: Child, blocks: Blocks, only: _Only, progress: Progress) -> None:
@@ -170,7 +170,7 @@ class _Only:
 
 
 @contextmanager
-def open_restore(target: Source, options: RestoreOptions) -> Iterator[MariadbRestoration]:
+def open_restore(target: Source, options: RestoreOptions) -> Iterator[MysqlRestoration]:
     """Look at the target; leaving drops what was not published."""
     try:
         opened = login(target)
@@ -179,19 +179,18 @@ def open_restore(target: Source, options: RestoreOptions) -> Iterator[MariadbRes
     with connected(opened, database=False) as guard:
         if rows(guard, "SELECT GET_LOCK(%s, 0)", _lock(opened.database)) != [(1,)]:
             raise TargetRefused("another restore is at work on this database")
-        _require_free(guard, opened.database)
-        restoration = MariadbRestoration(opened, target, options)
+        _require_free(guard, opened)
+        restoration = MysqlRestoration(opened, target, options)
         with removed_at_the_end(restoration.remove, opened.database):
             yield restoration
 
 
-def _require_free(connection: Connection[Any], name: str) -> None:
-    found = rows(connection, _SCHEMATA, name)
-    if not found:
-        return
-    if found[0][0] != MARK:
-        raise TargetRefused(f"the database {name!r} is there already")
-    rows(connection, f"DROP DATABASE {quoted(name)}")  # of a restore that died
+def _require_free(connection: Connection[Any], opened: Login) -> None:
+    left = opened.family.mark.is_left(connection, opened.database)
+    if left is False:
+        raise TargetRefused(f"the database {opened.database!r} is there already")
+    if left:
+        rows(connection, f"DROP DATABASE {quoted(opened.database)}")  # of a restore that died
 
 
 def _lock(name: str) -> str:

@@ -1,17 +1,18 @@
-"""MariaDB behind `ports.Engine`."""
+"""MariaDB and MySQL behind `ports.Engine`."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
 from backups.engines.beside import on_the_same_server
-from backups.engines.mariadb import dump, restore
+from backups.engines.mysql import dump, restore
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
 from backups.ports import Clock, Dump, Entropy, Restoration
 
 
-class MariadbEngine:
-    """Adapter of `ports.Engine`; the server's own clock dates its snapshots."""
+class MysqlEngine:
+    """Adapter of `ports.Engine`; the server's own clock dates its snapshots. Which of the two
+    it is, a URL says."""
 
     def __init__(self, _clock: Clock, _entropy: Entropy) -> None: ...
 
@@ -20,7 +21,7 @@ class MariadbEngine:
         return dump.look(source)
 
     def dump(self, source: Source) -> AbstractContextManager[Dump]:
-        """One mariadb-dump in one transaction."""
+        """One run of the vendor's dump tool in one transaction."""
         return dump.open_dump(source)
 
     def fingerprint(self, source: Source) -> Fingerprint:

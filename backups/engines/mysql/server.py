@@ -1,4 +1,4 @@
-"""Where a MariaDB database is, sessions with its server, and its errors in our words."""
+"""Where a MariaDB or MySQL database is, sessions with its server, its errors in our words."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pymysql.connections import Connection
 
+from backups.engines.mysql.family import FAMILIES, Family
+from backups.engines.mysql.sessions import rows
 from backups.engines.process import Child, started
 from backups.errors import (
     AccessDenied,
@@ -27,14 +29,18 @@ from backups.errors import (
 )
 from backups.model import Confine, Secret, Source
 
-OPTIONS = frozenset({"socket", "ssl-ca", "ssl-verify-server-cert"})
+OPTIONS = frozenset({"socket", "ssl-ca"})
 """What a URL may say after its `?`."""
 PATIENCE = 10
 """Seconds for a connection."""
 
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 _KINDS: tuple[tuple[set[int], type[BackupsError], str], ...] = (
-    ({1044, 1045, 1142, 1143, 1227, 1370, 1698}, AccessDenied, ": our rights do not suffice"),
+    (
+        {1044, 1045, 1142, 1143, 1227, 1370, 1419, 1698},
+        AccessDenied,
+        ": our rights do not suffice",
+    ),
     ({1049}, Unreachable, ": there is no such database"),
     ({1040, 1053, 1152, 1927, 2002, 2003, 2005, 2006, 2013}, Unreachable, ""),
     ({3, 1021, 1114}, EnvironmentLacks, ": it has no room"),
@@ -48,6 +54,7 @@ _CODE = re.compile(r"error:? (\d{4})\b|\((\d{4})\)", re.IGNORECASE)
 class Login:
     """One database of one server."""
 
+    family: Family
     host: str
     port: int
     user: str
@@ -67,7 +74,8 @@ class Login:
         with self._option_file() as fd:
             said = [f"--{name}={value}" for name, value in self._said().items()]
             first = f"--defaults-file=/proc/self/fd/{fd}" if fd else "--no-defaults"
-            argv = [tool, first, *said, *arguments]
+            verified = self.family.verified if "ssl-ca" in self.options else ()
+            argv = [tool, first, *said, *verified, *arguments]
             inside = self.confine(argv, []) if self.confine else argv
             fds = [fd] if fd else []
             with started(inside, _ENVIRONMENT, name=tool, fds=fds, takes=takes) as child:
@@ -97,11 +105,12 @@ class Login:
 
 
 def login(source: Source) -> Login:
-    """What a URL says: mariadb://user@host:3306/database, or with `?socket=/path`. Raises
-    UsageError."""
+    """What a URL says: mariadb://user@host:3306/database, or with `?socket=/path`; mysql://
+    likewise. Raises UsageError."""
     wrong = UsageError(
-        "the URL names no MariaDB database",
-        hint="Write mariadb://user@host:3306/database, or mariadb://user@/database?socket=/path",
+        "the URL names no MariaDB or MySQL database",
+        hint="Write mariadb://user@host:3306/database, or "
+        "mariadb://user@/database?socket=/path; for MySQL mysql:// and so on.",
     )
     try:
         parts = urlsplit(source.url)
@@ -110,7 +119,7 @@ def login(source: Source) -> Login:
         raise wrong from None
     options = dict(parse_qsl(parts.query))
     database = unquote(parts.path.removeprefix("/"))
-    if parts.scheme != "mariadb" or not database or not parts.username:
+    if parts.scheme not in FAMILIES or not database or not parts.username:
         raise wrong
     if unknown := options.keys() - OPTIONS:
         raise UsageError(
@@ -125,8 +134,8 @@ def login(source: Source) -> Login:
     if not parts.hostname and "socket" not in options:
         raise wrong
     return Login(
-        parts.hostname or "localhost", port, unquote(parts.username), database, options,
-        source.password, source.confine,
+        FAMILIES[parts.scheme], parts.hostname or "localhost", port, unquote(parts.username),
+        database, options, source.password, source.confine,
     )  # fmt: skip
 
 
@@ -156,18 +165,6 @@ def connected(opened: Login, database: bool = True) -> Iterator[Connection[Any]]
             connection.close()
 
 
-def rows(connection: Connection[Any], query: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Of one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(query, values or None)
-        return list(cursor.fetchall())
-
-
-def quoted(name: str) -> str:
-    """An identifier in SQL."""
-    return "`" + name.replace("`", "``") + "`"
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """The driver's errors as ours; what the server says of values is not repeated."""
@@ -179,7 +176,8 @@ def translated() -> Iterator[None]:
 
 
 def of_code(code: int, who: str) -> BackupsError:
-    """An error of a server or a tool, by its number (MariaDB's list of error codes)."""
+    """An error of a server or a tool, by its number (in MariaDB's list of error codes and in
+    MySQL's they mean the same)."""
     words = f"{who} said error {code}" if code else f"{who} failed"
     for codes, kind, more in _KINDS:
         if code in codes:
@@ -193,13 +191,14 @@ def code_in(said: str) -> int:
     return int(found[1] or found[2]) if found else 0
 
 
-def version_of(connection: Connection[Any]) -> str:
-    """Raises ToolError where it is no MariaDB."""
+def version_of(connection: Connection[Any], family: Family) -> str:
+    """Raises ToolError where the server is the other one."""
     found = str(rows(connection, "SELECT VERSION()")[0][0])
-    if "mariadb" not in found.lower():
+    if ("mariadb" in found.lower()) != (family.engine == "mariadb"):
+        other = next(f for f in FAMILIES.values() if f != family)
         raise ToolError(
-            "the server is not MariaDB",
-            hint="MySQL has tools of its own, which are not supported yet.",
+            f"the server is {other.title}, not {family.title}",
+            hint=f"Write {other.engine}:// in its URL, and engine: {other.engine}.",
         )
     return found.split("-", maxsplit=1)[0]
 

@@ -1,15 +1,14 @@
-"""Reading a MariaDB database: `mariadb-dump` in one consistent snapshot, hashed as it passes.
+"""Reading a MariaDB or MySQL database: its own dump tool in one snapshot, hashed as it passes.
 
 No other session can share that snapshot (there is nothing like PostgreSQL's exported ones), so
 everything that is known of the rows is told by the dump itself. Source: MariaDB's
-documentation, mariadb-dump, --single-transaction.
+documentation, mariadb-dump, --single-transaction; MySQL's says the same.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,22 +18,22 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from backups.engines.mariadb.server import (
+from backups.engines.mysql.family import Family
+from backups.engines.mysql.server import (
     Login,
     code_in,
     connected,
     login,
     of_code,
-    rows,
     version_of,
 )
-from backups.engines.mariadb.text import Reader
+from backups.engines.mysql.sessions import quoted, rows
+from backups.engines.mysql.text import Reader
 from backups.engines.process import Child
 from backups.errors import DumpFailed, ToolError, Unreachable, UsageError
 from backups.model import Fingerprint, Preflight, Snapshot, Source
 from backups.ports import Blocks
 
-ENGINE = "mariadb"
 _OPTIONS = (
     "--single-transaction", "--quick", "--routines", "--triggers", "--events", "--hex-blob",
     "--skip-dump-date", "--skip-add-drop-table", "--skip-add-locks", "--skip-disable-keys",
@@ -63,7 +62,7 @@ _GRANTS = """
      ORDER BY 1, 4, 2"""
 
 
-class MariadbDump:
+class MysqlDump:
     """Adapter of `ports.Dump`."""
 
     def __init__(
@@ -95,7 +94,7 @@ class MariadbDump:
             raise DumpFailed("the dump was not read to its end")
         seen = self._reader.contents
         return Fingerprint(
-            engine=ENGINE,
+            engine=self._login.family.engine,
             server_version=self.preflight.server_version,
             settings=self._settings,
             extensions={},
@@ -107,8 +106,10 @@ class MariadbDump:
 
     def _text(self) -> Blocks:
         force = ("--force",) if self._broken else ()
-        arguments = (*_OPTIONS, *force, "--", self._login.database)
-        with self._login.running(tool("mariadb-dump"), *arguments) as child:
+        family, name = self._login.family, self._login.database
+        ignored = family.mark.ignored(name) if self._broken else ()
+        arguments = (*_OPTIONS, *family.dump_options, *ignored, *force, "--", name)
+        with self._login.running(tool(family, family.dump), *arguments) as child:
             try:
                 for block in child.blocks():
                     self._reader.feed(block)
@@ -133,7 +134,7 @@ def look(source: Source) -> Preflight:
 
 
 @contextmanager
-def open_dump(source: Source, *, broken: bool = False) -> Iterator[MariadbDump]:
+def open_dump(source: Source, *, broken: bool = False) -> Iterator[MysqlDump]:
     """Look, and be ready to dump: the snapshot is taken when the first byte is asked for.
 
     Its instant is told by the server just before: what is newer may be in it too. Of a copy
@@ -143,10 +144,12 @@ def open_dump(source: Source, *, broken: bool = False) -> Iterator[MariadbDump]:
     with ExitStack() as stack:
         connection = stack.enter_context(connected(opened))
         preflight = _look(connection, opened)
-        (now, binlog) = rows(connection, "SELECT UTC_TIMESTAMP(6), @@gtid_binlog_pos")[0]
+        (now, binlog) = rows(connection, f"SELECT UTC_TIMESTAMP(6), {opened.family.position}")[
+            0
+        ]
         snapshot = Snapshot(taken_at=now.replace(tzinfo=UTC), position=str(binlog or ""))
         settings = settings_of(connection, opened.database)
-        yield MariadbDump(
+        yield MysqlDump(
             opened, preflight, snapshot, settings, _grants(connection, opened.database), broken
         )
 
@@ -167,35 +170,41 @@ def failure(child: Child) -> Exception:
 
 
 @cache
-def tool(name: str) -> str:
-    """Its path. Raises ToolError when it is not there."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{os.defpath}")
-    if found is None:
-        raise ToolError(
-            f"{name} is not installed",
-            hint="Install the package mariadb-client, 10.11 or newer.",
-        )
-    return found
+def tool(family: Family, name: str) -> str:
+    """The path of the first of that name in PATH that is the family's own. Raises ToolError."""
+    for folder in f"{os.environ.get('PATH', '')}:{os.defpath}".split(":"):
+        found = os.path.join(folder, name)
+        if folder and os.access(found, os.X_OK) and _is_of(family, _version_text(found)):
+            return found
+    raise ToolError(f"{name} is not installed", hint=f"Install {family.package}.")
 
 
 @cache
-def tool_version() -> str:
-    """Of `mariadb-dump`. Raises ToolError."""
-    said = subprocess.run(
-        [tool("mariadb-dump"), "--version"], capture_output=True, check=False, text=True
-    ).stdout
-    found = re.search(r"(\d+\.\d+\.\d+)-MariaDB|from (\d+\.\d+\.\d+)", said)
+def tool_version(family: Family) -> str:
+    """Of its dump tool. Raises ToolError."""
+    said = _version_text(tool(family, family.dump))
+    # "mariadb-dump  Ver 10.19 Distrib 10.11.6-MariaDB", "mysqldump  Ver 8.0.28 for Linux"
+    found = re.search(r"(?:Distrib|from|Ver) (\d+\.\d+\.\d+)", said)
     if found is None:
-        raise ToolError("mariadb-dump does not tell its version")
-    return found[1] or found[2]
+        raise ToolError(f"{family.dump} does not tell its version")
+    return found[1]
+
+
+def _version_text(path: str) -> str:
+    done = subprocess.run([path, "--version"], capture_output=True, check=False, text=True)
+    return done.stdout
+
+
+def _is_of(family: Family, said: str) -> bool:
+    return ("mariadb" in said.lower()) == (family.engine == "mariadb")
 
 
 def _look(connection: Connection[Any], opened: Login) -> Preflight:
-    version = version_of(connection)
-    ours = tool_version()
+    version = version_of(connection, opened.family)
+    ours = tool_version(opened.family)
     if _numbers(ours)[:2] < _numbers(version)[:2]:
         raise ToolError(
-            f"mariadb-dump {ours} is older than the server, {version}",
+            f"{opened.family.dump} {ours} is older than the server, {version}",
             hint="Install the client tools of the server's version.",
         )
     warnings = []
@@ -212,9 +221,8 @@ def _look(connection: Connection[Any], opened: Login) -> Preflight:
 def _grants(connection: Connection[Any], database: str) -> bytes:
     """For people: who may do what, without passwords."""
     lines = ["-- Rights on this database and its tables; users must exist, with passwords."]
-    quoted = "`" + database.replace("`", "``") + "`"
     for grantee, right, grantable, table in rows(connection, _GRANTS, database, database):
-        on = f"{quoted}.`{table.replace('`', '``')}`" if table else f"{quoted}.*"
+        on = f"{quoted(database)}.{quoted(table) if table else '*'}"
         option = " WITH GRANT OPTION" if grantable == "YES" else ""
         lines.append(f"GRANT {right} ON {on} TO {grantee}{option};")
     return ("\n".join(lines) + "\n").encode()

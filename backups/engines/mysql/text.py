@@ -1,9 +1,10 @@
-"""The text of `mariadb-dump`, understood as it passes. Pure.
+"""The text of `mariadb-dump` and `mysqldump`, understood as it passes. Pure.
 
 It comes in lines; a statement ends where a line ends with the delimiter, which `DELIMITER`
-lines change. Rows are lines of their own: `INSERT INTO `t` VALUES`, then `(...),` for each,
-the last ending with `);`; values hold no line breaks, the tool escapes them. Source: MariaDB,
-client/mysqldump.cc (dump_table, unescape), tried on 10.11.
+lines change. MariaDB's rows are lines of their own: `INSERT INTO `t` VALUES`, then `(...),` for
+each, the last ending with `);`. MySQL's are many on one line: `INSERT INTO `t` VALUES (...),
+(...);`. Values hold no line breaks, the tools escape them. Source: MariaDB and MySQL,
+client/mysqldump.cc (dump_table, unescape), tried on 10.11 and 8.0.
 
 - A table's content is the sum, modulo 2^64, of XXH3-64 (seed 0) of each row's text, as 16 hex
   digits: independent of order, sensitive to how often a row occurs.
@@ -39,7 +40,11 @@ _SETTING = re.compile(
     rb"([^@\s][^\n]*?)\s*(?:\*/)?\s*\Z"
 )
 _STATE = re.compile(rb"(ON COMPLETION (?:NOT )?PRESERVE )(ENABLE|DISABLE ON SLAVE|DISABLE)\b")
-_INSERT = re.compile(rb"INSERT INTO " + _NAME + rb" (?:\([^\n]*\) )?VALUES\n")
+_INSERT = re.compile(
+    rb"INSERT INTO " + _NAME + rb" (?:\((?:`(?:[^`]|``)+`(?:, )?)+\) )?VALUES(?P<rows>[ \n])"
+)
+_ROW = re.compile(rb"\((?:[^'()]++|'(?:[^'\\]++|\\.|'')*+')*+\)")
+"""Parentheses are but in strings: the tools write nothing that would be computed."""
 _TRIGGER = re.compile(
     rb"(?is)\btrigger\s+(?:if\s+not\s+exists\s+)?(?:(?:`(?:[^`]|``)*`|[^\s`.]+)\s*\.\s*)?"
     rb"(?:`(?P<name>(?:[^`]|``)+)`|(?P<plain>[^\s`.]+))"
@@ -167,6 +172,17 @@ class Reader:
             self._filled = ""
         return Statement("ROW", name, line, name)
 
+    def _count(self, table: _Table, line: bytes, at: int) -> None:
+        """Rows that stand on one line."""
+        for found in _ROW.finditer(line, at):
+            if found.start() != at or line[found.end()] not in b",;":
+                break
+            table.rows += 1
+            table.content += xxhash.xxh3_64_intdigest(found[0])
+            at = found.end() + 1
+        if line[at - 1 :] != b";\n":
+            raise DumpFailed("a table's rows are not written as they should be")
+
     def _is_noise(self, line: bytes) -> bool:
         if line.startswith(b"DELIMITER "):
             self._delimiter = line[10:].strip()
@@ -181,11 +197,15 @@ class Reader:
         return False
 
     def _more(self, line: bytes) -> Iterator[Statement]:
-        if not self._statement and (found := _INSERT.fullmatch(line)):
-            self._filled = _plain(found["name"])
-            if self._filled not in self.contents.tables:
+        if not self._statement and (found := _INSERT.match(line)):
+            name = _plain(found["name"])
+            if name not in self.contents.tables:
                 raise DumpFailed("the dump has rows of a table that it does not make")
-            yield Statement("ROWS", self._filled, line, self._filled)
+            if found["rows"] == b"\n":
+                self._filled = name
+            else:
+                self._count(self.contents.tables[name], line, found.end())
+            yield Statement("ROWS", name, line, name)
             return
         self._statement.append(line)
         ended = line.rstrip().endswith(self._delimiter) or line.startswith(b"/*M!999999")
@@ -210,11 +230,12 @@ class Reader:
     def _object(self, kind: str, name: str, body: bytes, text: bytes) -> Statement:
         if kind == "TABLE":
             self._last = name
-            if found := _COUNTER.search(body.rpartition(b"\n")[2]):
+            options = max(
+                0, body.rfind(b"\n) ")
+            )  # partitions may follow, on lines of their own
+            if found := _COUNTER.search(body, options):
                 self.contents.counters[name] = int(found[1]), False
-                body = body[: body.rindex(b"\n")] + _COUNTER.sub(
-                    b"", body[body.rindex(b"\n") :], count=1
-                )
+                body = body[: found.start()] + body[found.end() :]
             columns = tuple(_plain(each) for each in _COLUMN.findall(body))
             self.contents.tables[name] = _Table(columns)
         known = self._settings if kind in _PROGRAMS else {}

@@ -1,18 +1,20 @@
-"""An empty MariaDB server inside a boundary; adapter of `verify.scratch.private.Cluster`."""
+"""An empty MariaDB or MySQL server inside a boundary; adapter of `private.Cluster`."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlencode
 
-from backups.engines.mariadb.server import connected, login, rows, version_of
+from backups.engines.mysql.family import MARIADB, MYSQL, Family
+from backups.engines.mysql.server import connected, login, version_of
+from backups.engines.mysql.sessions import rows
 from backups.errors import EnvironmentLacks
 from backups.model import Source
 from backups.ports import Clock
@@ -23,40 +25,47 @@ from verify.scratch.cluster import Programs, awaited, once, serving
 SUPERUSER = "root"
 _SETTINGS = (
     # Nobody but us may reach it; nothing that was restored acts by itself.
-    "--skip-networking", "--event-scheduler=OFF", "--local-infile=0",
-    "--skip-log-bin", "--skip-symbolic-links",
+    "--skip-networking", "--event-scheduler=OFF", "--local-infile=0", "--skip-log-bin",
     # It is thrown away, so nothing needs to survive a crash.
     "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-fast-shutdown=2",
     "--innodb-buffer-pool-size=128M", "--performance-schema=OFF",
 )  # fmt: skip
 
 
-class MariadbCluster:
-    """See the port."""
+@dataclass(frozen=True, slots=True)
+class MysqlCluster:
+    """See the port; of one family."""
 
-    socket = "s"
+    family: Family
+    server: str
+    """The program."""
+    version: str
+    """A pattern that finds the release series in what it says of itself."""
+    maker: tuple[str, ...]
+    """How its data is made: a program, and what it is told beside the folder."""
+    settings: tuple[str, ...]
+    socket: str = "s"
 
     def find(self, need: Need) -> Programs:
         """Of the same release series."""
         wanted = _series(need.fingerprint.server_version)
-        found = _look()
+        found = _look(self.server, self.version)
+        title, series = self.family.title, ".".join(map(str, wanted))
         if found is None or found[1] != wanted:
             here = f"; here is {'.'.join(map(str, found[1]))}" if found else ""
-            series = ".".join(map(str, wanted))
             raise EnvironmentLacks(
-                f"no MariaDB {series} server can be started here{here}",
-                hint=f"Install the package mariadb-server of {series}.",
+                f"no {title} {series} server can be started here{here}",
+                hint=f"Install {title}'s server of {series}, with {self.server} in PATH.",
             )
         return Programs(found[0], wanted[0])
 
     def make(self, found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
         """See the port."""
-        script = str(found.folder.parent / "bin" / "mariadb-install-db")
-        argv = [
-            script, "--no-defaults", f"--datadir={data}", f"--tmpdir={data}", "--skip-test-db",
-            "--auth-root-authentication-method=normal", "--skip-name-resolve", "--force",
-        ]  # fmt: skip
-        once("mariadb-install-db", argv, boundary, room)
+        program, *said = self.maker
+        beside = (found.folder / program, found.folder.parent / "bin" / program)
+        path = next((each for each in beside if each.exists()), beside[0])
+        argv = [str(path), "--no-defaults", f"--datadir={data}", f"--tmpdir={data}", *said]
+        once(program, argv, boundary, room)
 
     def start(
         self,
@@ -69,16 +78,17 @@ class MariadbCluster:
     ) -> subprocess.Popen[bytes]:
         """See the port."""
         argv = [
-            str(found.folder / "mariadbd"), "--no-defaults", f"--datadir={data}",
+            str(found.folder / self.server), "--no-defaults", f"--datadir={data}",
             f"--socket={socket / self.socket}", f"--pid-file={data / 'pid'}",
             f"--tmpdir={data}", f"--secure-file-priv={socket}", *_SETTINGS,
+            *self.settings,
         ]  # fmt: skip
         return serving(argv, boundary, room, log)
 
     def source(self, socket: Path, user: str, database: str = "") -> Source:  # noqa: ARG002
         """See the port."""
         query = urlencode({"socket": str(socket / self.socket)})
-        return Source(f"mariadb://{SUPERUSER}@/{database or 'mysql'}?{query}")
+        return Source(f"{self.family.engine}://{SUPERUSER}@/{database or 'mysql'}?{query}")
 
     def await_ready(
         self, process: subprocess.Popen[bytes], first: Source, log: Path, clock: Clock
@@ -88,7 +98,7 @@ class MariadbCluster:
 
         def version() -> str:
             with connected(opened) as connection:
-                return version_of(connection)
+                return version_of(connection, self.family)
 
         found = awaited(process, version, log, clock)
         Path(opened.options["socket"]).chmod(stat.S_IRUSR | stat.S_IWUSR)
@@ -107,24 +117,40 @@ class MariadbCluster:
             raise EnvironmentLacks(f"the scratch server lacks the collation {wanted!r}")
 
 
+MARIADB_CLUSTER = MysqlCluster(
+    MARIADB, "mariadbd", r"Ver (\d+\.\d+)\.\d+-MariaDB",
+    ("mariadb-install-db", "--skip-test-db", "--auth-root-authentication-method=normal",
+     "--skip-name-resolve", "--force"),
+    ("--skip-symbolic-links",),
+)  # fmt: skip
+MYSQL_CLUSTER = MysqlCluster(
+    MYSQL, "mysqld", r"Ver (\d+\.\d+)\.\d+(?!.*MariaDB)",
+    ("mysqld", "--initialize-insecure"),
+    ("--mysqlx=OFF",),
+)  # fmt: skip
+
+
 @cache
-def _look() -> tuple[Path, tuple[int, int]] | None:
-    found = shutil.which("mariadbd", path=f"{os.defpath}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        return None
-    said = subprocess.run(
-        [found, "--no-defaults", "--version"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        check=False,
-        text=True,
-    ).stdout
-    version = re.search(r"Ver (\d+\.\d+)\.\d+-MariaDB", said)
-    return (Path(found).resolve().parent, _series(version[1])) if version else None
+def _look(server: str, version: str) -> tuple[Path, tuple[int, int]] | None:
+    """The first that is of its family: the folder of its program, and its release series."""
+    for folder in f"{os.environ.get('PATH', '')}:{os.defpath}:/usr/sbin".split(":"):
+        found = Path(folder or os.devnull, server)
+        if not os.access(found, os.X_OK):
+            continue
+        said = subprocess.run(
+            [found, "--no-defaults", "--version"],
+            env=ENVIRONMENT,
+            capture_output=True,
+            check=False,
+            text=True,
+        ).stdout
+        if series := re.search(version, said):
+            return found.resolve().parent, _series(series[1])
+    return None
 
 
 def _series(version: str) -> tuple[int, int]:
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None:
-        raise EnvironmentLacks(f"{version[:40]!r} is no version of MariaDB")
+        raise EnvironmentLacks(f"{version[:40]!r} is no version of a server")
     return int(found[1]), int(found[2])

@@ -1,4 +1,4 @@
-"""Changes to a copy on MariaDB, made by its superuser with references off."""
+"""Changes to a copy on MariaDB or MySQL, made by its superuser with references off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pymysql
 from pymysql.connections import Connection
 
-from backups.engines.mariadb.server import connected, login, quoted, rows
+from backups.engines.mysql.server import connected, login
+from backups.engines.mysql.sessions import quoted, rows
 from backups.model import Source
 from verify.meddle.registry import Meddling, NothingToChange
 
@@ -24,7 +25,8 @@ _PLAIN = """
               AND g.event_object_table = t.table_name) ORDER BY 1"""
 _COLUMNS = """
     SELECT c.table_name, c.column_name FROM information_schema.columns c
-     WHERE c.table_schema = database() AND c.column_key = '' AND c.is_generated = 'NEVER'
+     WHERE c.table_schema = database() AND c.column_key = ''
+       AND coalesce(c.generation_expression, '') = ''
        AND c.data_type IN ('varchar', 'char', 'text', 'int', 'bigint', 'decimal', 'smallint')
        AND c.table_name NOT IN (SELECT event_object_table FROM information_schema.triggers
                                  WHERE event_object_schema = database())
