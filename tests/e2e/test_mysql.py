@@ -1,4 +1,4 @@
-"""A customer whose database is on MariaDB: out, back, proven, and without us."""
+"""A customer whose database is on MariaDB or MySQL: out, back, proven, and without us."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import command_kit
 import pytest
 from engine_kits import MysqlKit
 from scratch_kit import short_folder
 
+from backups.engines.mysql.dump import tool
 from backups.engines.mysql.server import login
 from backups.errors import ConfigError, NotFound, TargetRefused
 from backups.model import Source
@@ -22,8 +24,6 @@ from verify.meddle.registry import meddlings
 
 if TYPE_CHECKING:
     from conftest import House  # type: ignore[attr-defined]
-
-pytestmark = pytest.mark.mariadb
 
 SHOP = """
 create table customer (id int auto_increment primary key, name varchar(40) not null,
@@ -45,12 +45,18 @@ insert into orders select id, id, id * 1.5, 'it''s\\nso' from customer;
 insert into told values (1, '2026-01-02 03:04:05.678901', '{"b": 1, "a": "ü"}');
 select nextval(numbers);
 """  # noqa: E501
+MYSQL_SHOP = (
+    re.sub(r"(?m)^(create sequence|select nextval).*;\n", "", SHOP)
+    .replace("from seq_1_to_200", "from (with recursive s (seq) as (select 1 union all select"
+             " seq + 1 from s where seq < 200) select seq from s) numbered")
+)  # fmt: skip
 
 
 def client(source: Source, statements: str) -> None:
     opened = login(source)
     subprocess.run(
-        ["mariadb", "--no-defaults", f"--socket={opened.options['socket']}", "--user=root",
+        [tool(opened.family, opened.family.client), "--no-defaults",
+         f"--socket={opened.options['socket']}", "--user=root",
          "--default-character-set=utf8mb4", opened.database],
         input=statements.encode(), check=True, capture_output=True,
     )  # fmt: skip
@@ -60,17 +66,32 @@ def vendors_dump(source: Source) -> list[str]:
     """What the vendor's own tool says of it, but for what differs in any two."""
     opened = login(source)
     said = subprocess.run(
-        ["mariadb-dump", "--no-defaults", f"--socket={opened.options['socket']}", "--user=root",
-         "--routines", "--events", "--hex-blob", "--skip-dump-date", "--skip-comments",
+        [tool(opened.family, opened.family.dump), "--no-defaults",
+         f"--socket={opened.options['socket']}", "--user=root", "--routines", "--events",
+         "--hex-blob", "--skip-dump-date", "--skip-comments", *opened.family.dump_options,
          opened.database],
         check=True, capture_output=True,
     ).stdout.decode()  # fmt: skip
-    return said.splitlines()
+    # MySQL says a copy's character sets twice.
+    return re.sub(r" CHARACTER SET (\w+)(?= COLLATE \1_)", "", said).splitlines()
+
+
+FULL = pytest.mark.full
+FAMILIES = [
+    pytest.param("mariadb", marks=pytest.mark.mariadb),
+    pytest.param("mysql", marks=pytest.mark.mysql),
+]
+
+
+@pytest.fixture(params=FAMILIES)
+def kit(request: pytest.FixtureRequest) -> Iterator[MysqlKit]:
+    found = MysqlKit(request.getfixturevalue(f"{request.param}_url"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(params=["shop", "chinook"])
-def live(request: pytest.FixtureRequest, mariadb_url: str) -> Iterator[Source]:
-    kit = MysqlKit(mariadb_url)
+def live(request: pytest.FixtureRequest, kit: MysqlKit) -> Source:
     source = kit.make()
     if request.param == "chinook":
         path = request.getfixturevalue("sample_data") / "chinook-mysql.sql"
@@ -78,9 +99,9 @@ def live(request: pytest.FixtureRequest, mariadb_url: str) -> Iterator[Source]:
         script = re.sub(r"(?im)^(DROP|CREATE) DATABASE .*;$|^USE .*;$", "", script)
         client(source, script)
     else:
-        client(source, SHOP)
-    yield source
-    kit.close()
+        mysql = login(source).family.engine == "mysql"
+        client(source, MYSQL_SHOP if mysql else SHOP)
+    return source
 
 
 @pytest.fixture
@@ -93,24 +114,20 @@ def home(house: House, live: Source, tmp_path: Path) -> Iterator[House]:
         yield house
 
 
-def test_out_back_and_proven(home: House, live: Source, mariadb_url: str) -> None:
+def test_out_back_and_proven(home: House, live: Source, kit: MysqlKit) -> None:
     home.must("run", "live")
-    kit = MysqlKit(mariadb_url)
     copy = kit.fresh()
-    try:
-        done = home.must("restore", "live", "--to", copy.url, "--json").json
-        assert done["equal"] is True
-        assert vendors_dump(copy) == vendors_dump(live)
-        again = home.call("restore", "live", "--to", copy.url)
-        assert again.code == TargetRefused.exit_code
-        table = "customer" if "customer" in "".join(vendors_dump(live)[:60]) else "Album"
-        part = kit.fresh()
-        one = home.must("restore", "live", "--only", table, "--to", part.url, "--json").json
-        assert (one["tables"], one["equal"]) == (1, True)
-        wrong = home.call("restore", "live", "--only", "nothing", "--to", kit.fresh().url)
-        assert wrong.code == NotFound.exit_code
-    finally:
-        kit.close()
+    done = home.must("restore", "live", "--to", copy.url, "--json").json
+    assert done["equal"] is True
+    assert vendors_dump(copy) == vendors_dump(live)
+    again = home.call("restore", "live", "--to", copy.url)
+    assert again.code == TargetRefused.exit_code
+    table = "customer" if "customer" in "".join(vendors_dump(live)[:60]) else "Album"
+    part = kit.fresh()
+    one = home.must("restore", "live", "--only", table, "--to", part.url, "--json").json
+    assert (one["tables"], one["equal"]) == (1, True)
+    wrong = home.call("restore", "live", "--only", "nothing", "--to", kit.fresh().url)
+    assert wrong.code == NotFound.exit_code
     refused = home.call("replace", "plan", "live")
     assert refused.code == ConfigError.exit_code, "declared: not in one step"
 
@@ -121,19 +138,29 @@ def test_out_back_and_proven(home: House, live: Source, mariadb_url: str) -> Non
     assert said.json["scratch"]["destroyed_at"]
 
 
-def test_what_is_changed_in_a_copy_is_noticed(home: House) -> None:
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("live", ["shop", pytest.param("chinook", marks=FULL)], indirect=True)
+@pytest.mark.parametrize(
+    "kit",
+    ["mariadb", pytest.param("mysql", marks=[FULL, pytest.mark.mysql])],  # 5 s for each server
+    indirect=True,
+)
+def test_what_is_changed_in_a_copy_is_noticed(
+    home: House, live: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_kit, "TIMEOUT", 500)
     home.must("run", "live")
     said = home.call("verify", "self-test", "live", "--json")
     found = said.json
     assert said.code == 0, [t for t in found["trials"] if not t["caught"]]
     made = {trial["name"] for trial in found["trials"]}
-    there = set(meddlings("mariadb")) - {"trigger dropped", "sequence moved"}
+    there = set(meddlings(login(live).family.engine)) - {"trigger dropped", "sequence moved"}
     assert made >= set(CONTROLS) - {"forged end"} | there | {"undamaged"}
     assert found["caught"] == len(found["trials"])
 
 
 def test_stock_tools_bring_it_back(
-    home: House, live: Source, tmp_path: Path, mariadb_url: str
+    home: House, live: Source, tmp_path: Path, kit: MysqlKit
 ) -> None:
     home.must("run", "live")
     recipe = home.must("show", "live", "--recipe").out
@@ -145,15 +172,16 @@ def test_stock_tools_bring_it_back(
     socket = login(live).options["socket"]
     (place / "my.cnf").write_text(f"[client]\nsocket={socket}\nuser=root\n")
     (place / ".my.cnf").write_text(f"[client]\nsocket={socket}\nuser=root\n")
-    kit = MysqlKit(mariadb_url)
-    copy = kit.engine.beside(Source(mariadb_url), "live-restored")
+    copy = kit.engine.beside(live, "live-restored")
+    tools = Path(tool(login(live).family, login(live).family.dump)).parent
     try:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", recipe], cwd=place, check=False,
-            capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "HOME": str(place)},
+            capture_output=True, text=True,
+            env={"PATH": f"{tools}:/usr/bin:/bin", "HOME": str(place)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert vendors_dump(copy) == vendors_dump(live)
     finally:
         with suppress(subprocess.CalledProcessError):
-            client(Source(mariadb_url), "drop database `live-restored`")
+            client(live, "drop database `live-restored`")

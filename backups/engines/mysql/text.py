@@ -33,6 +33,8 @@ _NAME = rb"`(?P<name>(?:[^`]|``)+)`"
 _ANY_NAME = rb"(?:`(?P<name>(?:[^`]|``)+)`|\"(?P<ansi>(?:[^\"]|\"\")+)\")"
 """Programs are written as in their own sql_mode, where that is ANSI_QUOTES in double quotes."""
 _COUNTER = re.compile(rb" AUTO_INCREMENT=(\d+)")
+_SAID_TWICE = re.compile(rb" CHARACTER SET (\w+)(?= COLLATE \1_)")
+"""MySQL says it of a copy's column though not of the column it was made from."""
 _COLUMN = re.compile(rb"(?m)^  `((?:[^`]|``)+)` ")
 _SETVAL = re.compile(rb"DO SETVAL\(`((?:[^`]|``)+)`, (-?\d+), ([01])\)")
 _SETTING = re.compile(
@@ -236,6 +238,7 @@ class Reader:
             if found := _COUNTER.search(body, options):
                 self.contents.counters[name] = int(found[1]), False
                 body = body[: found.start()] + body[found.end() :]
+            body = _SAID_TWICE.sub(b"", body)
             columns = tuple(_plain(each) for each in _COLUMN.findall(body))
             self.contents.tables[name] = _Table(columns)
         known = self._settings if kind in _PROGRAMS else {}
