@@ -55,7 +55,7 @@ class Session:
         """Of the catalog, asked as ourselves."""
         return self.connection.execute(statement, values or None).fetchall()
 
-    def one(self, statement: str | sql.Composed) -> Any:
+    def one(self, statement: str | bytes | sql.Composed) -> Any:
         """The first row."""
         return self.connection.execute(statement).fetchone()
 

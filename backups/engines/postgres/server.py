@@ -40,7 +40,10 @@ _NO_FILE = "/dev/null/none"
 """Cannot exist; without a file that is named, libpq would look into the home folder."""
 
 _FORBIDDEN = ("password", "passfile", "sslpassword", "service", "scram_client_key")
-_OURS = frozenset({"password", "passfile", "fallback_application_name", "sslcertmode"})
+_OURS = frozenset(
+    {"password", "passfile", "fallback_application_name", "sslcertmode", "client_encoding"}
+)
+"""What a tool is not to take over: it speaks the database's own encoding, say."""
 _ENVIRONMENT = {
     option.keyword.decode(): option.envvar.decode()
     for option in Conninfo.get_defaults()
@@ -151,6 +154,7 @@ def login(source: Source) -> Login:
             hint="Write postgresql://user@host/name.",
         )
     given.setdefault("connect_timeout", CONNECT_TIMEOUT)
+    given.pop("client_encoding", None)
     if "sslmode" not in given and _is_remote(given):
         given["sslmode"] = "verify-full"
     if given.get("sslmode") in ("verify-ca", "verify-full"):
@@ -181,6 +185,8 @@ def connected(opened: Login) -> Iterator[Connection[Any]]:
             "password": opened.password.reveal() if opened.password else "",
             "passfile": _NO_FILE,
             "application_name": "backups",
+            # Else the driver gives bytes for the text of a database in SQL_ASCII.
+            "client_encoding": "UTF8",
         }
         connection = psycopg.connect(
             make_conninfo("", **parameters), autocommit=True, prepare_threshold=None
