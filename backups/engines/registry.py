@@ -17,7 +17,10 @@ ENGINES = {
 }
 """Name to module and class; imported when used, for drivers are slow to load."""
 
-SWAPPERS = {"postgresql": "backups.engines.postgres.swap:PostgresSwapper"}
+SWAPPERS = {
+    "postgresql": "backups.engines.postgres.swap:PostgresSwapper",
+    "sqlite": "backups.engines.sqlite.swap:SqliteSwapper",
+}
 """Those that can exchange a live database for another."""
 
 

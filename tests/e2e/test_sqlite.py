@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ import pytest
 from scratch_kit import short_folder
 
 from backups import wiring
-from backups.errors import ConfigError, TargetRefused
+from backups.engines.registry import open_swapper
+from backups.errors import TargetRefused
+from backups.model import Source
 from backups.wiring import requests
 from verify.controls import CONTROLS
 from verify.meddle.registry import meddlings
@@ -75,9 +78,6 @@ def test_out_back_and_proven(home: House, file: Path, tmp_path: Path) -> None:
     part = tmp_path / "data" / "part.db"
     one = home.must("restore", "live", "--only", table, "--to", f"sqlite://{part}", "--json")
     assert one.json["tables"] == 1
-    refused = home.call("replace", "plan", "live")
-    assert refused.code == ConfigError.exit_code, "declared: not in one step"
-
     tested = home.must("verify", "run", "live", "--json").json
     assert (tested["verdict"], tested["level"]) == ("PASSED", 12)
     assert tested["scratch"]["kind"] == "private folder"
@@ -127,3 +127,91 @@ def test_asked_for_over_the_api_it_lies_beside_the_live_one(home: House, file: P
         assert app.requests.one(asked.id).state == "done"
         assert "live database's name" in app.requests.one(taken.id).error
     assert dump(file.with_name("copied.db")) == dump(file)
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        found: tuple[int] = connection.execute("select count(*) from orders").fetchone()
+    return found[0]
+
+
+@pytest.mark.parametrize("file", ["shop"], indirect=True)
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_in_place_and_undone(home: House, file: Path, journal: str) -> None:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"pragma journal_mode = {journal}")
+    file.chmod(0o640)
+    home.must("run", "live")
+    whole = home.must("list", "--json").json[0]["backup_id"]
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("delete from orders where id > 50")
+        connection.execute("update orders set note = 'other' where id < 3")
+    plan = home.must("replace", "plan", "live", "--json").json["replacement_id"]
+    seen = home.must("replace", "rehearse", plan, "--json").json["seen"]
+    assert seen == [
+        "main.orders: 150 come back (51, 52, 53, 54, 55, ...); 2 change (1, 2)",
+    ]
+    start = ("replace", "start", plan, "--confirm", "live", "--json")
+    with an_application(file):
+        refused = home.call(*start)
+        assert refused.code == TargetRefused.exit_code
+        assert "Stop the application" in refused.err
+    assert count(file) == 50
+    plan = home.must("replace", "plan", whole, "--json").json["replacement_id"]
+    done = home.must("replace", "start", plan, "--confirm", "live", "--json").json
+    assert done["state"] == "replaced"
+    assert count(file) == 200
+    assert file.stat().st_mode & 0o777 == 0o640
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == (journal,)
+    others = sorted(path.name for path in file.parent.iterdir() if path != file)
+    assert others == [f"{done['aside']}.db"]
+    home.must("replace", "undo", plan)
+    assert count(file) == 50
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == (journal,)
+    home.must("replace", "drop", plan, "--anyway")
+    assert [path.name for path in file.parent.iterdir()] == ["live.db"]
+
+
+@contextmanager
+def an_application(file: Path) -> Iterator[None]:
+    """A process that has it open, and reads and writes nothing."""
+    code = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1]); c.execute('select * from orders').fetchall()\n"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", code, str(file)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"open\n"
+        yield
+        process.communicate(b"")
+
+
+def test_an_exchange_that_was_interrupted_is_told_from_one_that_took_place(
+    tmp_path: Path,
+) -> None:
+    live, copy = tmp_path / "live.db", tmp_path / "live_new_1.db"
+    for path, rows in ((live, 1), (copy, 2)):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("create table orders (id integer primary key)")
+            connection.executemany("insert into orders values (?)", [(i,) for i in range(rows)])
+    swapper = open_swapper("sqlite", Source(f"sqlite://{live}"))
+    before = tmp_path / "live_before_1.db"
+    before.hardlink_to(live)  # it died here
+    assert swapper.names() == {"live", "live_new_1"}
+    swapper.swap("live_new_1", "live_before_1")
+    assert swapper.names() == {"live", "live_before_1"}
+    assert (count(live), count(before)) == (2, 1)
+    with pytest.raises(TargetRefused):
+        swapper.drop("live")
+    with pytest.raises(TargetRefused):
+        swapper.swap("nothing", "live_before_2")
+    taken = tmp_path / "taken.db"
+    taken.touch()
+    copy.write_bytes(before.read_bytes())
+    with pytest.raises(TargetRefused):
+        swapper.swap("live_new_1", "taken")
+    assert (count(live), copy.exists(), taken.stat().st_size) == (2, True, 0)
