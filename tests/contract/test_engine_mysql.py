@@ -10,7 +10,7 @@ from engine_kits import MysqlKit
 from test_engines import give, quiet, rows, take
 
 from backups.engines.mysql.server import code_in, connected, login
-from backups.errors import AccessDenied, TargetRefused, Unreachable, UsageError
+from backups.errors import AccessDenied, EngineError, TargetRefused, Unreachable, UsageError
 from backups.format.fingerprint import differences
 from backups.model import RestoreOptions, Secret, Source
 
@@ -229,3 +229,29 @@ def test_a_database_that_is_there_is_never_dropped(kit: MysqlKit) -> None:
     with pytest.raises(TargetRefused), kit.engine.restore(theirs, RestoreOptions()):
         pytest.fail("it was accepted")
     assert rows(kit, theirs, "show tables") == [("t",)]
+
+
+def test_a_user_who_does_not_see_everything_is_refused(kit: MysqlKit) -> None:
+    """A managed service's user owns the database, and is no superuser."""
+    source = kit.make(*BOTH)
+    name = login(source).database
+    with connected(login(source)) as connection, connection.cursor() as cursor:
+        cursor.execute("drop user if exists part@localhost")
+        cursor.execute("create user part@localhost")
+        cursor.execute(f"grant select, trigger on {name}.* to part@localhost")
+    part = Source(source.url.replace("root@", "part@"))
+    with pytest.raises(AccessDenied, match="SHOW VIEW, EVENT, EXECUTE"):
+        kit.engine.preflight(part)
+    with pytest.raises(AccessDenied), kit.engine.dump(part):
+        pytest.fail("it would lack views, events and programs")
+    with connected(login(source)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"grant all on {name}.* to part@localhost")
+    assert kit.engine.preflight(part).size_bytes
+    with pytest.raises(EngineError, match=r"mysqldump|mariadb-dump"):
+        take(kit, part)  # it sees that there are programs, and may not read their text
+    with connected(login(source)) as connection, connection.cursor() as cursor:
+        cursor.execute("drop procedure done")
+        cursor.execute("drop function twice")
+    taken = take(kit, part)
+    assert differences(take(kit, source)[1], taken[1]) == ()
+    give(kit, taken, kit.fresh())

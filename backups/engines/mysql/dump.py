@@ -19,6 +19,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from backups.engines.mysql.family import Family
+from backups.engines.mysql.rights import require_rights
 from backups.engines.mysql.server import (
     Login,
     code_in,
@@ -207,7 +208,7 @@ def _look(connection: Connection[Any], opened: Login) -> Preflight:
             f"{opened.family.dump} {ours} is older than the server, {version}",
             hint="Install the client tools of the server's version.",
         )
-    warnings = []
+    warnings = [*require_rights(connection, opened.database)]
     if others := rows(connection, _OTHERS, opened.database)[0][0]:
         warnings.append(f"{others} tables are not InnoDB: their rows may be of later instants")
     if floats := rows(connection, _FLOATS, opened.database)[0][0]:
