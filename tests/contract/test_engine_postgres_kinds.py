@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pg_kit import ENGINE, drop, dropped, give, take, url_of
+from pg_kit import ENGINE, Make, drop, dropped, give, take, url_of
 from psycopg import sql
 
 from backups.engines.postgres.tools import choose
@@ -286,3 +286,19 @@ def run_scripts(scripts: Path, server: str, url: str, out: Path) -> None:
                     ["psql", "-X", "-q", "-d", url, "-f", str(scripts / "sql" / f"{name}.sql")],
                     env=environment, capture_output=True, check=False, timeout=120,
                 )  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_very_wide_and_very_many_tables(pg15_url: str, make_database: Make) -> None:
+    """As wide as a table can be, and two thousand of them."""
+    wide = ", ".join(f"c{n} smallint" for n in range(1600))
+    source = make_database(pg15_url, sql=f"create table wide ({wide})")
+    with psycopg.connect(source) as connection:
+        connection.execute("insert into wide (c0, c1599) values (1, 2), (null, null)")
+        for n in range(2000):
+            connection.execute(f"create table t{n} as select {n} as n")  # type: ignore[arg-type]
+    taken = take(source)
+    assert len(taken[1].tables) == 2001
+    for name in dropped(pg15_url):
+        assert give(taken, url_of(pg15_url, name)) == []
