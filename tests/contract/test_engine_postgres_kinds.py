@@ -134,7 +134,9 @@ TEXTS = {
 """Encoding of a database, and bytes that it takes."""
 
 
-@pytest.fixture(params=["pg15_url", "pg16_url", "pg18_url"])
+@pytest.fixture(
+    params=["pg15_url", pytest.param("pg16_url", marks=pytest.mark.full), "pg18_url"]
+)
 def server(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue(request.param)
     return url

@@ -76,7 +76,6 @@ def vendors_dump(source: Source) -> list[str]:
     return re.sub(r" CHARACTER SET (\w+)(?= COLLATE \1_)", "", said).splitlines()
 
 
-FULL = pytest.mark.full
 FAMILIES = [
     pytest.param("mariadb", marks=pytest.mark.mariadb),
     pytest.param("mysql", marks=pytest.mark.mysql),
@@ -138,13 +137,8 @@ def test_out_back_and_proven(home: House, live: Source, kit: MysqlKit) -> None:
     assert said.json["scratch"]["destroyed_at"]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("live", ["shop", pytest.param("chinook", marks=FULL)], indirect=True)
-@pytest.mark.parametrize(
-    "kit",
-    ["mariadb", pytest.param("mysql", marks=[FULL, pytest.mark.mysql])],  # 5 s for each server
-    indirect=True,
-)
 def test_what_is_changed_in_a_copy_is_noticed(
     home: House, live: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
