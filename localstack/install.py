@@ -189,7 +189,7 @@ def optional(
         made(what, folder, f"{files}", lambda: build(folder))
     except pinned.NotAtHand as error:
         shutil.rmtree(folder, ignore_errors=True)
-        print(f"localstack/setup: no {what}: {error}", file=sys.stderr)
+        print(f"localstack/setup: without {what}: {error}", file=sys.stderr)
 
 
 def together(*pieces: Callable[[], None]) -> Callable[[], None]:
