@@ -125,8 +125,8 @@ def test_another_major_is_the_environments_lack(scratch: Scratch, folder: Path) 
     with pytest.raises(EnvironmentLacks, match="PostgreSQL 9") as caught:
         scratch.acquire(need(replace(EMPTY, server_version="9.6.24")))
     assert "PostgreSQL 9" in caught.value.hint or "postgresql-9" in caught.value.hint
-    with pytest.raises(EnvironmentLacks, match="mysql"):
-        scratch.acquire(replace(need(), engine="mysql"))
+    with pytest.raises(EnvironmentLacks, match="oracle"):
+        scratch.acquire(replace(need(), engine="oracle"))
     assert traces(folder) == []
 
 

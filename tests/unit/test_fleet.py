@@ -193,7 +193,7 @@ customers:
     recipients: [AGE-SECRET-KEY-1HUNTER2, {KEY}x]
     databases:
       - id: main
-        engine: mysql
+        engine: oracle
         url: postgresql://u:hunter2@h/db
         password: hunter2
         windw: x
@@ -216,8 +216,8 @@ customers:
         "fleet.yaml:10: customers[0].recipients[0]: this is a secret identity: its public key, "
         "age1..., belongs here",
         "fleet.yaml:10: customers[0].recipients[1]: this is not an age public key: age1...",
-        "fleet.yaml:13: customers[0].databases[0].engine: must be 'postgresql', 'mariadb' "
-        "or 'sqlite'",
+        "fleet.yaml:13: customers[0].databases[0].engine: must be 'postgresql', 'mariadb', "
+        "'mysql' or 'sqlite'",
         "fleet.yaml:14: customers[0].databases[0].url: a password must not stand in the URL: "
         "give `password: file:PATH`",
         "fleet.yaml:15: customers[0].databases[0].password: must be a reference, env:NAME, "
@@ -248,7 +248,7 @@ customers:
         "postgresql://u@h/d b",
         "postgresql://u@h/",
         "postgresql://u@[h/db",
-        "mysql://u@h/db",
+        "oracle://u@h/db",
         "host=h dbname=db password=hunter2",
         "dbname=x host=evil",
         "",
