@@ -21,6 +21,9 @@ HOLDS = timedelta(days=1)
 """A plan that is older says too little of what is there now. ASSUMED."""
 
 
+MAX_ROWS = 1_000_000
+"""Of a table, up to which its rows are compared one by one. ASSUMED."""
+
 SAMPLE = 5
 """Keys that are named of each kind of change in a table."""
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

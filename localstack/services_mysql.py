@@ -43,27 +43,19 @@ def mariadb(folder: Path) -> tuple[list[Argument], list[Argument]]:
     if server is None:
         sys.exit("localstack/up: run localstack/setup first")
     common = ["--no-defaults", f"--datadir={folder}/data"]
-    make = ["mariadb-install-db", *common, "--auth-root-authentication-method=normal",
-            "--skip-test-db", "--skip-name-resolve"]  # fmt: skip
-    return [*make], [server, *common]
+    make: list[Argument] = [
+        "mariadb-install-db", *common, "--auth-root-authentication-method=normal",
+        "--skip-test-db", "--skip-name-resolve",
+    ]  # fmt: skip
+    return make, [server, *common]
 
 
 def mysql(folder: Path) -> tuple[list[Argument], list[Argument]]:
     """How its data is made, and how it is started."""
     server = reachable(MYSQL / "bin", folder, MYSQL) / "mysqld"
     common = ["--no-defaults", f"--datadir={folder}/data"]
-    serve = [
-        server,
-        *common,
-        "--mysqlx=OFF",
-        "--secure-file-priv=NULL",
-        "--lc-messages-dir=" + messages(server),
-    ]
-    return [server, *common, "--initialize-insecure"], [*serve]
-
-
-def messages(server: Path) -> str:
-    return str(server.parents[1] / "usr" / "share" / "mysql")
+    serve = [server, *common, "--mysqlx=OFF", "--secure-file-priv=NULL"]
+    return [server, *common, "--initialize-insecure"], serve
 
 
 def start_server(

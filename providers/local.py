@@ -26,6 +26,7 @@ from backups.errors import (
 )
 from backups.model import Capabilities, ObjectInfo, Receipt
 from backups.ports import Body
+from backups.private import sync_folder
 from providers.keys import check_key, check_prefix
 
 _TEMPORARY = ".put-"  # no key may start with a dot, so a crash's leftovers are never listed
@@ -80,7 +81,7 @@ class LocalStore:
                 _link(temporary, path, key)
             finally:
                 os.unlink(temporary)
-            _sync_directory(path.parent)
+            sync_folder(path.parent)
         return Receipt(key, len(data), f"sha256:{digest.hexdigest()}")
 
     def open(
@@ -125,7 +126,7 @@ class LocalStore:
         path = self._path(key)
         with contextlib.suppress(ObjectMissing), self._errors(key):
             path.unlink()
-            _sync_directory(path.parent)
+            sync_folder(path.parent)
 
     def extend_retention(
         self, key: str, until: datetime, *, version_id: str | None = None
@@ -163,7 +164,7 @@ class LocalStore:
             # Asked only now: between two questions that writer might have made it.
             if not new.is_dir():
                 raise StoreError(f"{new} is a file where a folder must be")
-            _sync_directory(new.parent)
+            sync_folder(new.parent)
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -212,14 +213,6 @@ def _link(temporary: str, path: Path, key: str) -> None:
                 hint="Use a file system such as ext4, XFS, ZFS or NFS.",
             ) from error
         raise
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _walk(folder: Path, above: str, prefix: str) -> Iterator[str]:

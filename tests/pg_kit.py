@@ -92,6 +92,13 @@ def name_of(url: str) -> str:
     return str(conninfo_to_dict(url)["dbname"])
 
 
+def create(server: str, url: str, more: str = "") -> None:
+    """An empty database of that URL; `more` of CREATE DATABASE's words."""
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 " + more)  # type: ignore[arg-type]
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(statement.format(sql.Identifier(name_of(url))))
+
+
 def dropped(server: str) -> Iterator[str]:
     name = "copy_" + SystemEntropy().bytes(6).hex()
     yield name

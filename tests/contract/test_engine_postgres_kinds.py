@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pg_kit import ENGINE, Make, drop, dropped, give, take, url_of
+from pg_kit import ENGINE, Make, create, drop, dropped, give, take, url_of
 from psycopg import sql
 
 from backups.engines.postgres.tools import choose
@@ -154,14 +154,6 @@ def source(server: str) -> Iterator[str]:
 def copy(server: str) -> Iterator[str]:
     for name in dropped(server):
         yield url_of(server, name)
-
-
-def create(server: str, url: str, more: str = "") -> None:
-    name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
-    with psycopg.connect(server, autocommit=True) as connection:
-        statement = sql.SQL("create database {} template template0 {}")
-        made = statement.format(sql.Identifier(str(name)), sql.SQL(more))  # type: ignore[arg-type]
-        connection.execute(made)
 
 
 def vendors_dump(url: str) -> list[bytes]:

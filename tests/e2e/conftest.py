@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 import yaml
 from sample_kit import ROOT, load
+from scratch_kit import short_folder
 
 from backups.entropy import SystemEntropy
 from backups.format.age import Identity
@@ -55,6 +57,16 @@ class House:
         said = self.call(*argv)
         assert said.code == 0, f"backups {' '.join(argv)}: {said.code}\n{said.out}\n{said.err}"
         return said
+
+    @contextmanager
+    def proving(self, folder: Path, url: str) -> Iterator[None]:
+        """One database, `live`, whose store is a folder, and a place for restore tests."""
+        store = folder / "store"
+        store.mkdir()
+        with short_folder() as scratch:
+            (self.home / "settings.yaml").write_text(f"scratch: {{directory: {scratch}}}\n")
+            self.declare(f"file://{store}", live=url)
+            yield
 
     def declare(self, store: str | list[str], **databases: str) -> None:
         """`declare(store, shop=url)`: one customer `acme` with these databases; of several

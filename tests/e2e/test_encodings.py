@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from pg_kit import drop, dropped, url_of
-from psycopg import sql
-from scratch_kit import short_folder
+from pg_kit import create, drop, dropped, url_of
 
 if TYPE_CHECKING:
     from conftest import House  # type: ignore[attr-defined]
@@ -23,26 +21,20 @@ BYTES = {"LATIN1": b"caf\xe9", "SQL_ASCII": b"\xff\xfe caf\xe9 \xc3"}
 @pytest.fixture(params=BYTES)
 def live(request: pytest.FixtureRequest, pg15_url: str) -> Iterator[str]:
     name = next(dropped(pg15_url))
-    with psycopg.connect(pg15_url, autocommit=True) as connection:
-        statement = sql.SQL(
-            "create database {} template template0 encoding {} lc_collate 'C' lc_ctype 'C'"
-        )
-        connection.execute(statement.format(sql.Identifier(name), sql.Literal(request.param)))
-    with psycopg.connect(url_of(pg15_url, name)) as connection:
+    url = url_of(pg15_url, name)
+    create(pg15_url, url, f"encoding '{request.param}' lc_collate 'C' lc_ctype 'C'")
+    with psycopg.connect(url) as connection:
         connection.execute(f"set client_encoding to {request.param}")
         connection.execute("create table texts (id int primary key, t text unique)")
         with connection.cursor() as cursor, cursor.copy("copy texts from stdin") as rows:
             rows.write(b"1\t" + BYTES[request.param] + b"\n2\tplain\n")
-    yield url_of(pg15_url, name)
+    yield url
     drop(pg15_url, name)
 
 
 def test_out_back_and_proven(house: House, live: str, tmp_path: Path, pg15_url: str) -> None:
-    (tmp_path / "store").mkdir()
     copy = next(dropped(pg15_url))
-    with short_folder() as folder:
-        (house.home / "settings.yaml").write_text(f"scratch: {{directory: {folder}}}\n")
-        house.declare(f"file://{tmp_path / 'store'}", live=live)
+    with house.proving(tmp_path, live):
         house.must("run", "live")
         try:
             there = url_of(pg15_url, copy)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import command_kit
 import pytest
 from engine_kits import MysqlKit
-from scratch_kit import short_folder
 
 from backups.engines.mysql.dump import tool
 from backups.engines.mysql.server import login
@@ -105,11 +104,7 @@ def live(request: pytest.FixtureRequest, kit: MysqlKit) -> Source:
 
 @pytest.fixture
 def home(house: House, live: Source, tmp_path: Path) -> Iterator[House]:
-    store = tmp_path / "store"
-    store.mkdir()
-    with short_folder() as folder:
-        (house.home / "settings.yaml").write_text(f"scratch: {{directory: {folder}}}\n")
-        house.declare(f"file://{store}", live=live.url)
+    with house.proving(tmp_path, live.url):
         yield house
 
 

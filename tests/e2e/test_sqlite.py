@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from scratch_kit import short_folder
 
 from backups import wiring
 from backups.engines.registry import open_swapper
@@ -53,11 +52,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def home(house: House, file: Path, tmp_path: Path) -> Iterator[House]:
-    store = tmp_path / "store"
-    store.mkdir()
-    with short_folder() as folder:
-        (house.home / "settings.yaml").write_text(f"scratch: {{directory: {folder}}}\n")
-        house.declare(f"file://{store}", live=f"sqlite://{file}")
+    with house.proving(tmp_path, f"sqlite://{file}"):
         yield house
 
 

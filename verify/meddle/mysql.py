@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -13,7 +11,7 @@ from pymysql.connections import Connection
 from backups.engines.mysql.server import connected, login
 from backups.engines.mysql.sessions import quoted, rows
 from backups.model import Source
-from verify.meddle.registry import Meddling, NothingToChange
+from verify.meddle.registry import NothingToChange, by_name
 
 _TABLES = """
     SELECT table_name FROM information_schema.tables
@@ -91,10 +89,5 @@ _KINDS: tuple[tuple[str, str, str, str, Do], ...] = (
      _say("ALTER TABLE {0} AUTO_INCREMENT = 987654")),
 )  # fmt: skip
 
-MEDDLINGS: Mapping[str, Meddling] = MappingProxyType(
-    {
-        name: Meddling(words, check, partial(_first, found, do))
-        for name, words, check, found, do in _KINDS
-    }
-)
+MEDDLINGS = by_name(_KINDS, _first)
 """By name."""

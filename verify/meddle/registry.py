@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from types import MappingProxyType
+from typing import TypeVar
 
 from backups.errors import ConfigError
 from backups.model import Source
@@ -22,6 +25,23 @@ class Meddling:
     check: str
     change: Callable[[Source], None]
     """Raises NothingToChange, EngineError."""
+
+
+Do = TypeVar("Do")
+Kinds = Iterable[tuple[str, str, str, str, Do]]
+"""Name, words, check, the query that finds what can be changed, and how that is done."""
+
+
+def by_name(
+    kinds: Kinds[Do], first: Callable[[str, Do, Source], None]
+) -> Mapping[str, Meddling]:
+    """`first` does it to the first thing found."""
+    return MappingProxyType(
+        {
+            name: Meddling(words, check, partial(first, found, do))
+            for name, words, check, found, do in kinds
+        }
+    )
 
 
 _MODULES = {

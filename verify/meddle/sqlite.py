@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from functools import partial
-from types import MappingProxyType
 
 from backups.engines.sqlite.content import columns_of, quoted
 from backups.engines.sqlite.files import path_of, translated
 from backups.model import Source
-from verify.meddle.registry import Meddling, NothingToChange
+from verify.meddle.registry import NothingToChange, by_name
 
 _OURS = "name NOT LIKE 'sqlite~_%' ESCAPE '~' AND sql IS NOT NULL"
 _TABLES = (
@@ -85,10 +83,5 @@ _KINDS: tuple[tuple[str, str, str, str, Do], ...] = (
      _say("UPDATE {name} SET seq = 0 WHERE rowid = (SELECT rowid FROM {name} WHERE seq > 0)")),
 )  # fmt: skip
 
-MEDDLINGS: Mapping[str, Meddling] = MappingProxyType(
-    {
-        name: Meddling(words, check, partial(_first, found, do))
-        for name, words, check, found, do in _KINDS
-    }
-)
+MEDDLINGS = by_name(_KINDS, _first)
 """By name."""

@@ -145,14 +145,22 @@ def open_dump(source: Source, *, broken: bool = False) -> Iterator[MysqlDump]:
     with ExitStack() as stack:
         connection = stack.enter_context(connected(opened))
         preflight = _look(connection, opened)
-        (now, binlog) = rows(connection, f"SELECT UTC_TIMESTAMP(6), {opened.family.position}")[
-            0
-        ]
+        query = f"SELECT UTC_TIMESTAMP(6), {opened.family.position}"
+        now, binlog = rows(connection, query)[0]
         snapshot = Snapshot(taken_at=now.replace(tzinfo=UTC), position=str(binlog or ""))
         settings = settings_of(connection, opened.database)
         yield MysqlDump(
             opened, preflight, snapshot, settings, _grants(connection, opened.database), broken
         )
+
+
+def fingerprint(source: Source, *, broken: bool = False) -> Fingerprint:
+    """By a dump that is read and thrown away; see `open_dump`."""
+    with open_dump(source, broken=broken) as opened:
+        for _, blocks in opened.artifacts():
+            for _ in blocks:
+                pass
+        return opened.finish()
 
 
 def settings_of(connection: Connection[Any], database: str) -> dict[str, str]:
@@ -175,7 +183,7 @@ def tool(family: Family, name: str) -> str:
     """The path of the first of that name in PATH that is the family's own. Raises ToolError."""
     for folder in f"{os.environ.get('PATH', '')}:{os.defpath}".split(":"):
         found = os.path.join(folder, name)
-        if folder and os.access(found, os.X_OK) and _is_of(family, _version_text(found)):
+        if folder and os.access(found, os.X_OK) and family.wrote(_version_text(found)):
             return found
     raise ToolError(f"{name} is not installed", hint=f"Install {family.package}.")
 
@@ -194,10 +202,6 @@ def tool_version(family: Family) -> str:
 def _version_text(path: str) -> str:
     done = subprocess.run([path, "--version"], capture_output=True, check=False, text=True)
     return done.stdout
-
-
-def _is_of(family: Family, said: str) -> bool:
-    return ("mariadb" in said.lower()) == (family.engine == "mariadb")
 
 
 def _look(connection: Connection[Any], opened: Login) -> Preflight:

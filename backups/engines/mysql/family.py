@@ -34,6 +34,10 @@ class Family:
     """A statement that ends the session's queries after so many seconds."""
     mark: Mark
 
+    def wrote(self, version: str) -> bool:
+        """Whether a program or a server of the family says this of its version."""
+        return ("mariadb" in version.lower()) == (self.engine == "mariadb")
+
 
 MARIADB = Family(
     engine="mariadb",

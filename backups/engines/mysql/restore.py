@@ -16,7 +16,7 @@ from typing import Any
 from pymysql.connections import Connection
 
 from backups.engines.beside import removed_at_the_end
-from backups.engines.mysql.dump import failure, open_dump, tool
+from backups.engines.mysql.dump import failure, fingerprint, tool
 from backups.engines.mysql.server import Login, connected, login, version_of
 from backups.engines.mysql.sessions import quoted, rows
 from backups.engines.mysql.text import Reader, Statement, disabled
@@ -78,11 +78,7 @@ class MysqlRestoration:
 
     def fingerprint(self) -> Fingerprint:
         """By a dump that is read and thrown away."""
-        with open_dump(self._target, broken=True) as dump:
-            for _, blocks in dump.artifacts():
-                for _ in blocks:
-                    pass
-            return dump.finish()
+        return fingerprint(self._target, broken=True)
 
     def publish(self) -> None:
         """Enable its events, then take the mark away."""

@@ -194,7 +194,7 @@ def code_in(said: str) -> int:
 def version_of(connection: Connection[Any], family: Family) -> str:
     """Raises ToolError where the server is the other one."""
     found = str(rows(connection, "SELECT VERSION()")[0][0])
-    if ("mariadb" in found.lower()) != (family.engine == "mariadb"):
+    if not family.wrote(found):
         other = next(f for f in FAMILIES.values() if f != family)
         raise ToolError(
             f"the server is {other.title}, not {family.title}",

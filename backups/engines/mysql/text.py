@@ -232,9 +232,7 @@ class Reader:
     def _object(self, kind: str, name: str, body: bytes, text: bytes) -> Statement:
         if kind == "TABLE":
             self._last = name
-            options = max(
-                0, body.rfind(b"\n) ")
-            )  # partitions may follow, on lines of their own
+            options = max(0, body.rfind(b"\n) "))  # before the lines about partitions
             if found := _COUNTER.search(body, options):
                 self.contents.counters[name] = int(found[1]), False
                 body = body[: found.start()] + body[found.end() :]

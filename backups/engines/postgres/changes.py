@@ -17,10 +17,7 @@ from psycopg import Connection, sql
 
 from backups.engines.postgres.load import failure
 from backups.engines.postgres.server import Login, connected
-from backups.replacing import SAMPLE, Changes
-
-MAX_ROWS = 1_000_000
-"""Of a table, on either side, up to which its rows are compared one by one."""
+from backups.replacing import MAX_ROWS, SAMPLE, Changes
 
 LONGEST_KEY = 60
 """Characters of a key that is shown."""

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from backups.engines.sqlite.content import columns_of, quoted
 from backups.engines.sqlite.files import connect
-from backups.replacing import SAMPLE, Changes
-
-ROWS = 1_000_000
-"""A table of more is not compared row by row. ASSUMED."""
+from backups.replacing import MAX_ROWS, SAMPLE, Changes
 
 
 def changes(live: Path, copy: Path, tables: Iterable[tuple[str, str]]) -> tuple[Changes, ...]:
@@ -45,8 +42,8 @@ def _one(connection: sqlite3.Connection, schema: str, name: str) -> Changes:
         return found.without("its columns are others")
     table = quoted(name)
     (rows,) = connection.execute(f"SELECT count(*) FROM main.{table}").fetchone()  # noqa: S608
-    if rows > ROWS:
-        return found.without(f"it has more than {ROWS:,} rows")
+    if rows > MAX_ROWS:
+        return found.without(f"it has more than {MAX_ROWS:,} rows")
     same = " AND ".join(f"n.{quoted(key)} IS t.{quoted(key)}" for key in keys)
     other = " OR ".join(f"n.{quoted(each)} IS NOT t.{quoted(each)}" for each in columns)
     without = "{} AS n WHERE NOT EXISTS (SELECT 1 FROM {} AS t WHERE {})"

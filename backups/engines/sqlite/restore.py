@@ -15,10 +15,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from backups.engines.sqlite.content import columns_of, fingerprint, only, quoted, require_whole
-from backups.engines.sqlite.files import BESIDE, connect, path_of, temporary, translated
+from backups.engines.sqlite.files import (
+    BESIDE,
+    connect,
+    path_of,
+    temporary,
+    translated,
+)
 from backups.errors import NotFound, RestoreFailed, TargetRefused, UsageError
 from backups.model import Fingerprint, RestoreOptions, Source, Written
 from backups.ports import Blocks, Entropy, Progress
+from backups.private import sync_folder
 
 _SCHEMA = """
     SELECT type, name, tbl_name, sql FROM main.sqlite_schema
@@ -75,9 +82,7 @@ class SqliteRestoration:
             except FileExistsError:
                 raise TargetRefused(f"{self._path} was made meanwhile") from None
             self._copy.unlink()
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            os.fsync(folder)
-            os.close(folder)
+            sync_folder(self._path.parent)
 
     def _write(self, path: Path, blocks: Blocks, progress: Progress) -> None:
         done = 0

@@ -20,6 +20,7 @@ from backups.engines.sqlite.changes import changes
 from backups.engines.sqlite.files import BESIDE, connect, path_of, translated
 from backups.errors import TargetRefused
 from backups.model import Source
+from backups.private import sync_folder
 from backups.replacing import Changes
 
 _HINT = "Nothing was changed. Stop the application that has it open, then start it again."
@@ -76,7 +77,7 @@ class SqliteSwapper:
                 except FileExistsError:
                     raise TargetRefused(f"{old} is there already") from None
                 new.rename(self._path)
-                self._sync()
+                sync_folder(self._path.parent)
             if journal == "wal":
                 with closing(connect(old, mode="rw")) as connection:
                     connection.execute("PRAGMA journal_mode = WAL")
@@ -118,13 +119,6 @@ class SqliteSwapper:
             for pid in _others(self._path):
                 raise TargetRefused(f"process {pid} has the database open", hint=_HINT)
             yield str(journal)
-
-    def _sync(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _others(path: Path) -> Iterator[int]:
