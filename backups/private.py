@@ -36,6 +36,15 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
+def replace_private(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Make it that file's content in one step, on disk when this returns. Raises ConfigError."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)  # of one that was killed
+    write_private(draft, data, mode)
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """What was named, renamed or removed in it is on disk when this returns."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

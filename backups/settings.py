@@ -183,6 +183,11 @@ class Settings(BaseModel):
     """A backup that takes longer is ended and tried again. ASSUMED."""
     drain_minutes: int = Field(default=30, ge=0)
     """How long `serve`, told to stop, lets running backups go on. ASSUMED."""
+    catalog_url: str | None = None
+    """libpq URL of a PostgreSQL database, without a password: the catalog of many machines,
+    and what they share work through. None: the SQLite file of this home."""
+    catalog_password: str | None = None
+    """Reference to its password, as in a fleet file."""
     catalog_store: str | None = None
     """The operator's own store, for the catalog's own backups by `serve`."""
     catalog_recipients: list[str] = []

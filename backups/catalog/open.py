@@ -23,11 +23,13 @@ from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.errors import CatalogError
 
+_UPGRADING = 0x6261636B757073
+"""Key of the advisory lock under which a schema is changed: two programs may start at once."""
 WAIT = 10.0
 """Seconds to wait for another writer before Busy; our transactions take milliseconds."""
 
 
-def open_catalog(where: str | Path, journal: Journal | None = None) -> SqlCatalog:
+def open_catalog(where: str | Path | URL, journal: Journal | None = None) -> SqlCatalog:
     """The catalog at a path (SQLite) or URL, made or brought up to date where needed.
 
     Raises CatalogError when it can't be opened, is something else, or is of a newer
@@ -39,6 +41,8 @@ def open_catalog(where: str | Path, journal: Journal | None = None) -> SqlCatalo
             version = _version(connection)
         if version != HEAD:
             with write(engine) as connection:
+                if engine.dialect.name == "postgresql":  # SQLite's writers wait by themselves
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADING})"))
                 _upgrade(connection)
     except BaseException:
         engine.dispose()
@@ -47,7 +51,17 @@ def open_catalog(where: str | Path, journal: Journal | None = None) -> SqlCatalo
     return SqlCatalog(engine, journal)
 
 
-def connect(where: str | Path) -> Engine:
+def is_empty(where: str | Path | URL) -> bool:
+    """Whether nothing is there yet; makes nothing. Raises CatalogError."""
+    engine = connect(where)
+    try:
+        with read(engine) as connection:
+            return _version(connection) is None
+    finally:
+        engine.dispose()
+
+
+def connect(where: str | Path | URL) -> Engine:
     """Connections as the catalog needs them; looks at no table. Raises CatalogError."""
     url = _url(where)
     if url.get_backend_name() != "sqlite":
@@ -61,8 +75,8 @@ def connect(where: str | Path) -> Engine:
     return engine
 
 
-def _url(where: str | Path) -> URL:
-    if isinstance(where, Path) or "://" not in where:
+def _url(where: str | Path | URL) -> URL:
+    if isinstance(where, Path) or (isinstance(where, str) and "://" not in where):
         return URL.create("sqlite", database=str(where))
     try:
         url = make_url(where)

@@ -1,4 +1,4 @@
-"""`backups catalog`: rebuilt from the stores, backed up, brought back."""
+"""`backups catalog`: rebuilt from the stores, moved, backed up, brought back."""
 
 from __future__ import annotations
 
@@ -102,6 +102,35 @@ def backup(home: str, store: str, recipient: tuple[str, ...], json_: bool) -> No
         )
         return
     click.echo(f"the catalog is stored as {label.name}: {size(plain)}")
+
+
+@command.command(
+    epilog="Example: backups catalog move --to postgresql://backups@db.internal/catalog "
+    "--password file:/run/secrets/catalog"
+)
+@click.option(
+    "--to",
+    metavar="URL",
+    required=True,
+    help="An empty PostgreSQL database; or `file`, for the SQLite file of this home.",
+)
+@click.option("--password", metavar="REFERENCE", help="env:NAME, file:PATH or a cloud's.")
+@as_json
+@pass_home_path
+def move(home: str, to: str, password: str | None, json_: bool) -> None:
+    """Move the catalog to another database, with all that it knows, and go on there.
+
+    One machine's catalog is a file. For many machines it is a PostgreSQL database, in which
+    the queue of work is too. `serve` and workers must be stopped meanwhile.
+    """
+    from backups import wiring
+
+    with wiring.opened(home) as app:
+        rows = wiring.move_catalog(app, to, password, app.clock.now())
+    if json_:
+        print_json({"rows": rows})
+        return
+    click.echo(f"the catalog was moved: {rows} rows; the settings say where it is now")
 
 
 @command.command(

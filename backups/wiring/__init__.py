@@ -4,7 +4,7 @@ Two doors that never share a key: `taking` loads the signing key and public reci
 `giving` loads identities.
 """
 
-from backups.wiring.app import App, init, is_lost, opened
+from backups.wiring.app import App, init, opened
 from backups.wiring.applying import (
     apply,
     propose,
@@ -34,6 +34,7 @@ from backups.wiring.giving import (
     restore_ports,
 )
 from backups.wiring.leaving import erase, in_state, offboard
+from backups.wiring.placing import move as move_catalog
 from backups.wiring.proving import tested_this_month, verdicts
 from backups.wiring.pruning import examine, hold_ports, prunable, prune
 from backups.wiring.safekeeping import back_up_catalog, restore_catalog
@@ -74,11 +75,11 @@ __all__ = [
     "hold_ports",
     "in_state",
     "init",
-    "is_lost",
     "lacking",
     "last_time",
     "manifest_of",
     "measured",
+    "move_catalog",
     "offboard",
     "opened",
     "operation",

@@ -31,6 +31,7 @@ from backups.ports import (
 )
 from backups.run.replace import Replacements
 from backups.settings import Home
+from backups.wiring.placing import catalog_place, is_lost
 
 if TYPE_CHECKING:
     from backups.catalog.looks import SqlLooks
@@ -102,16 +103,18 @@ def opened(
     from backups.catalog.standing import SqlReconciliation, SqlStandings
 
     home = Home.at(Path(path))
-    lost = is_lost(home)
+    place = catalog_place(home)
+    lost = is_lost(place)
     if lost and not anew:
+        what = place.name if isinstance(place, Path) else f"the database {place.database}"
         raise CatalogError(
-            f"the catalog of {home.path} is gone: {home.catalog.name} is missing or empty",
+            f"the catalog of {home.path} is gone: {what} is missing or empty",
             hint="Bring it back with `backups catalog restore --store URL`, or make it anew "
             "from the stores with `backups catalog rebuild`.",
         )
     clock, entropy = clock or SystemClock(), SystemEntropy()
     journal = Journal(f"{getpass.getuser()}@{socket.gethostname()}", clock, entropy)
-    with closing(open_catalog(home.catalog, journal)) as catalog:
+    with closing(open_catalog(place, journal)) as catalog:
         reconciliation = SqlReconciliation(catalog)
         if lost:
             reconciliation.doubt(clock.now(), "it was lost, and made anew")
@@ -136,8 +139,3 @@ def opened(
             clock=clock,
             entropy=entropy,
         )
-
-
-def is_lost(home: Home) -> bool:
-    """Whether the home's catalog is not there; an empty file is none."""
-    return not home.catalog.is_file() or not home.catalog.stat().st_size

@@ -12,7 +12,8 @@ from backups.entropy import SystemEntropy
 from backups.errors import CatalogError, ConfigError
 from backups.ports import ObjectStore
 from backups.settings import Home, load_settings
-from backups.wiring.app import App, is_lost, opened
+from backups.wiring.app import App, opened
+from backups.wiring.placing import catalog_place, is_lost
 
 if TYPE_CHECKING:
     from backups.format.catalog import Label
@@ -25,6 +26,7 @@ def back_up_catalog(app: App, store_url: str, recipients: Sequence[str]) -> Labe
     Raises ConfigError, also when the store is a customer's; StoreError's kinds.
     """
     from backups import keys
+    from backups.catalog.moving import copy_to_file
     from backups.catalog.snapshot import take_snapshot
     from backups.catalog.tables import HEAD
     from backups.format.age import Recipient
@@ -43,7 +45,11 @@ def back_up_catalog(app: App, store_url: str, recipients: Sequence[str]) -> Labe
         snapshot = app.home.path / "catalog.snapshot"
         snapshot.unlink(missing_ok=True)  # of one that was killed
         try:
-            take_snapshot(app.home.catalog, snapshot)
+            place = catalog_place(app.home)
+            if isinstance(place, Path):
+                take_snapshot(place, snapshot)
+            else:
+                copy_to_file(app.catalog, snapshot)
             ports = SafePorts(
                 app.clock,
                 app.entropy,
@@ -72,15 +78,17 @@ def restore_catalog(
     Raises CatalogError when a catalog is there, IntegrityError's and StoreError's kinds.
     """
     from backups import keys
+    from backups.catalog.moving import fill
     from backups.catalog.snapshot import put_in_place
     from backups.catalog.tables import HEAD
     from backups.private import write_private
     from backups.run.safekeeping import fetch_catalog, find_catalog
 
     home = Home.at(Path(path))
-    if not is_lost(home):
+    place = catalog_place(home)
+    if not is_lost(place):
         raise CatalogError(
-            f"{home.catalog} is there: it is not overwritten", hint="Move it away first."
+            f"{place!s} is there: it is not overwritten", hint="Move it away first."
         )
     identities = keys.load_identities(identity)
     trusted = (keys.load_verify_key(verify_key),) if verify_key else keys.load_verify_keys(home)
@@ -99,7 +107,10 @@ def restore_catalog(
             write_private(coming, b"")
             with coming.open("r+b") as file:
                 fetch_catalog(store, label, identities, file)
-        put_in_place(coming, home.catalog)
+        if isinstance(place, Path):
+            put_in_place(coming, place)
+        else:
+            fill(place, coming)
     finally:
         coming.unlink(missing_ok=True)
     with opened(path) as app:
