@@ -37,7 +37,7 @@ def write_private(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def replace_private(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Make it that file's content in one step, on disk when this returns. Raises ConfigError."""
+    """Make it a file's content in one step, on disk when this returns. Raises ConfigError."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)  # of one that was killed
     write_private(draft, data, mode)

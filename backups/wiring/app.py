@@ -21,7 +21,6 @@ from backups.ports import (
     Agenda,
     Archive,
     Audit,
-    Catalog,
     Clock,
     Diary,
     Leases,
@@ -36,6 +35,7 @@ from backups.wiring.placing import catalog_place, is_lost
 if TYPE_CHECKING:
     from backups.catalog.looks import SqlLooks
     from backups.catalog.requests import SqlRequests
+    from backups.catalog.store import SqlCatalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class App:
     """An opened home."""
 
     home: Home
-    catalog: Catalog
+    catalog: SqlCatalog
     ledger: Ledger
     """Of the same database, as is the audit chain."""
     audit: Audit

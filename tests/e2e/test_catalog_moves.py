@@ -1,4 +1,4 @@
-"""One machine's catalog becomes the one of many, in one command that loses nothing, and back."""
+"""One machine's catalog becomes the one of many by one command that loses nothing, and back."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_there_and_back(shop: House, empty: str) -> None:
     before = said(shop)
 
     shop.must("catalog", "move", "--to", "file")
-    assert "catalog_url" not in (shop.home / "settings.yaml").read_text()
+    assert "\ncatalog_url" not in (shop.home / "settings.yaml").read_text()
     assert said(shop, without_last=1) == before
     shop.must("run", "shop")
     assert len(shop.must("list", "--json").json) == 3
