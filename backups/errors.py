@@ -6,6 +6,7 @@
     ├── NotFound               11   no such customer, database or backup
     ├── Busy                   12   somebody else holds it            (retryable)
     ├── CatalogError           13   the catalog cannot be used
+    ├── RoleMissing            14   not with the roles of this process
     ├── StoreError             20   an object store failed
     │   ├── StoreUnavailable   21   no answer, throttled or 5xx       (retryable)
     │   ├── StoreDenied        22   the credentials may not do this
@@ -85,6 +86,11 @@ class Busy(BackupsError):
 class CatalogError(BackupsError):
     exit_code = 13
     hint = "The catalog can be rebuilt from the buckets: `backups catalog rebuild`."
+
+
+class RoleMissing(BackupsError):
+    exit_code = 14
+    hint = "Another worker does that: see `backups worker --roles`."
 
 
 class StoreError(BackupsError):

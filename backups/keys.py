@@ -6,6 +6,7 @@ that decrypts; only restoring calls `load_identities`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from backups.errors import ConfigError
 from backups.format.age import Identity, Recipient, parse_identities
 from backups.format.dsse import private_pem, public_pem, read_private_pem, read_public_pem
-from backups.ports import Entropy
+from backups.ports import Entropy, Role
 from backups.private import WRITABLE, read_private, write_private
 from backups.settings import Home
 
@@ -40,6 +41,18 @@ def create_keys(home: Home, entropy: Entropy) -> None:
     )
     write_private(home.restore_identity, text.encode())
     write_private(home.restore_recipient, f"{identity.recipient}\n".encode(), mode=0o644)
+
+
+def keys_of(home: Home, roles: Collection[Role]) -> set[Path]:
+    """The key files that a process with these roles needs. Only `restore` decrypts."""
+    needed = {home.verify_key, home.enrolment_key}
+    if "backup" in roles:
+        needed |= {home.signing_key, home.restore_recipient}
+    if "prune" in roles:  # what it takes away it marks before, signed
+        needed |= {home.signing_key}
+    if "restore" in roles:
+        needed |= {home.restore_identity, home.restore_recipient}
+    return needed
 
 
 def load_enrolment_key(home: Home, entropy: Entropy) -> bytes:

@@ -173,6 +173,16 @@ class Settings(BaseModel):
     until as many have passed again. ASSUMED."""
     workers: int = Field(default=2, ge=1, le=256)
     """Backups that `serve` takes at once on this machine."""
+    restores: int = Field(default=2, ge=1, le=64)
+    """Of what customers asked for over the API, done at once on this machine."""
+    drills: int = Field(default=1, ge=1, le=64)
+    """Restore tests at once on this machine."""
+    released: int = Field(default=64, ge=1)
+    """Backups that wait for workers or run, over all machines that share a catalog; no more
+    are put into the queue, so that what becomes urgent does not stand at its end. ASSUMED."""
+    lost_seconds: int = Field(default=60, ge=1)
+    """A worker that is not heard of for so long is taken for lost, and its work given to
+    others; one that holds a database, after twice as long. ASSUMED."""
     workers_per_source: int = Field(default=1, ge=1)
     """Of them, from one database server."""
     workers_per_bucket: int = Field(default=4, ge=1)

@@ -77,7 +77,7 @@ def project_plain() -> None:
 
 
 def project_test() -> None:
-    project("[test,serve,gcs,azure,report,api,mysql]")
+    project("[test,serve,workers,gcs,azure,report,api,mysql]")
 
 
 def project(extras: str) -> None:

@@ -33,3 +33,5 @@ class Access:
     """A stored key where there must be one: a service account's JSON, an Azure account key or
     SAS. Works, and is warned about."""
     network: Network = ANYWHERE
+    sees_data: bool = True
+    """False: manifests and the like may be read, the encrypted data may not."""

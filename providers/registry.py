@@ -35,7 +35,8 @@ def open_store(
             f"{place.place} needs a package that is not installed: {error.name}",
             hint=f"pip install 'bloomneo-backups[{extra}]'",
         ) from error
-    return RoleBound(Retrying(adapter, clock, entropy), access.role)
+    bound = Retrying(adapter, clock, entropy)
+    return RoleBound(bound, access.role, sees_data=access.sees_data)
 
 
 # --- the adapters ---------------------------------------------------------------------

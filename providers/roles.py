@@ -19,13 +19,17 @@ _REFUSED: dict[Role, frozenset[str]] = {
     "restorer": frozenset({"put", "delete", "extend_retention"}),
     "pruner": frozenset(),
 }
+DATA = ".age"
+"""How the keys of all that is encrypted end."""
+_OURS = "This is a rule of the program itself, not of the bucket."
 
 
 class RoleBound:
     """An ObjectStore on which a role may do its own work only; raises StoreDenied."""
 
-    def __init__(self, inner: ObjectStore, role: Role) -> None:
+    def __init__(self, inner: ObjectStore, role: Role, *, sees_data: bool = True) -> None:
         self._inner = inner
+        self._sees_data = sees_data
         self._role = role
         self._refused = _REFUSED[role]
 
@@ -50,6 +54,8 @@ class RoleBound:
         version_id: str | None = None,
     ) -> Body:
         """See `ports.ObjectStore.open`."""
+        if not self._sees_data and key.endswith(DATA):
+            raise StoreDenied(f"who deletes may not read data such as {key}", hint=_OURS)
         return self._inner.open(key, start=start, length=length, version_id=version_id)
 
     def stat(self, key: str, *, version_id: str | None = None) -> ObjectInfo:
@@ -84,5 +90,5 @@ class RoleBound:
         if call in self._refused:
             raise StoreDenied(
                 f"the {self._role} may not {call.replace('_', ' ')} {key}",
-                hint="This is a rule of the program itself, not of the bucket.",
+                hint=_OURS,
             )

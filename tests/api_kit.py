@@ -21,13 +21,12 @@ from prune_kit import SetClock
 
 from backups import wiring
 from backups.api.app import create
-from backups.cli.api_command import DRAIN_SECONDS
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
 from backups.format.age import Identity
 from backups.proving import Pick
 from backups.wiring import App, proving, replacing, reporting, requests
-from backups.wiring.serving_api import house
+from backups.wiring.serving_api import DRAIN_SECONDS, house
 from verify.report.month import Month
 
 SECRET = "the dashboard's own secret, of enough bytes"
@@ -83,7 +82,7 @@ class Town:
 
     def work(self) -> None:
         """What `serve` does with what was asked for."""
-        requests.work(self.app, quiet)
+        requests.work_all(self.app)
 
     def rows(self, name: str) -> int:
         with psycopg.connect(self.urls[name]) as connection:

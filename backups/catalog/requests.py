@@ -13,7 +13,7 @@ from backups.catalog import request_table
 from backups.catalog.journal import append
 from backups.catalog.sql import read, write
 from backups.catalog.store import SqlCatalog
-from backups.errors import CatalogError, NotFound, UsageError
+from backups.errors import Busy, CatalogError, NotFound, UsageError
 from backups.format import canonical
 from backups.requested import Request
 
@@ -87,46 +87,46 @@ class SqlRequests:
         with read(self._engine) as connection:
             return [_read(document) for document in connection.execute(query).scalars()]
 
-    def waiting(self) -> bool:
-        """Whether there is something to be done."""
-        open_ = select(exists().where(_TABLE.c.state.in_(("queued", "running"))))
+    def unfinished(self) -> list[tuple[str, str, datetime]]:
+        """Id, customer and when it was asked for of what is still to be done."""
+        query = select(_TABLE.c.id, _TABLE.c.customer, _TABLE.c.created_at)
+        query = query.where(_TABLE.c.state.in_(("queued", "running")))
         with read(self._engine) as connection:
-            return bool(connection.execute(open_).scalar())
+            rows = connection.execute(query.order_by(_TABLE.c.created_at, _TABLE.c.id))
+            return [(row.id, row.customer, row.created_at) for row in rows]
 
-    def bury(self, at: datetime) -> None:
-        """Those under way when their process died: called by the only one who works."""
+    def take(self, request_id: str, at: datetime) -> Request | None:
+        """It is under way from now on; called by who holds its lease. None: it is over, now
+        also because it was under way when its process died. Raises NotFound."""
         with write(self._engine) as connection:
-            rows = connection.execute(
-                select(_TABLE.c.document).where(_TABLE.c.state == "running")
-            )
-            for document in list(rows.scalars()):
-                words = "the process that did it ended in the middle"
-                dead = replace(_read(document), state="failed", ended_at=at, error=words)
-                self._save(connection, replace(dead, hint="Look at it, and ask again."))
-
-    def take(self, at: datetime) -> Request | None:
-        """The oldest that waits, now under way; None when there is none."""
-        query = select(_TABLE.c.document).where(_TABLE.c.state == "queued")
-        with write(self._engine) as connection:
-            query = query.order_by(_TABLE.c.created_at, _TABLE.c.id).limit(1)
-            document = connection.execute(query).scalar()
+            query = select(_TABLE.c.document).where(_TABLE.c.id == request_id)
+            document = connection.execute(query.with_for_update()).scalar()
             if document is None:
+                raise NotFound(f"there is no operation {request_id!r}")
+            request = _read(document)
+            if request.state == "running":
+                words = "the process that did it ended in the middle"
+                dead = replace(request, state="failed", ended_at=at, error=words)
+                self._save(connection, replace(dead, hint="Look at it, and ask again."))
+            if request.state != "queued":
                 return None
-            request = replace(_read(document), state="running", started_at=at)
+            request = replace(request, state="running", started_at=at)
             self._save(connection, request)
             return request
 
     def save(self, request: Request) -> None:
-        """How far it is, or how it ended."""
+        """How far it is, or how it ended. Raises Busy when it was taken from us meanwhile."""
         with write(self._engine) as connection:
             self._save(connection, request)
 
     def _save(self, connection: Connection, request: Request) -> None:
-        connection.execute(
+        saved = connection.execute(
             update(_TABLE)
-            .where(_TABLE.c.id == request.id)
+            .where(_TABLE.c.id == request.id, _TABLE.c.state.in_(("queued", "running")))
             .values(state=request.state, document=_written(request))
         )
+        if not saved.rowcount:
+            raise Busy(f"operation {request.id} is over: it was given up for lost")
         if request.state in ("done", "failed"):
             self._note(connection, request, request.state)
 

@@ -29,19 +29,20 @@ T = TypeVar("T", Run, Backup, Operation)
 @contextmanager
 def write(engine: Engine) -> Iterator[Connection]:
     """One transaction that may change things. Raises CatalogError, Busy."""
-    with _translated(), engine.execution_options(write=True).begin() as connection:
+    with translated(), engine.execution_options(write=True).begin() as connection:
         yield connection
 
 
 @contextmanager
 def read(engine: Engine) -> Iterator[Connection]:
     """One transaction that sees one state. Raises CatalogError, Busy."""
-    with _translated(), engine.begin() as connection:
+    with translated(), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """What the driver raises, in words of ours. Raises CatalogError, Busy."""
     try:
         yield
     except DBAPIError as error:

@@ -20,6 +20,8 @@ COMMANDS = {
     "status": "The fleet at a glance.",
     "run": "Back up a database now.",
     "serve": "Take every database's backup each day, by itself.",
+    "worker": "Do what `serve` decided, on one more machine.",
+    "queue": "What waits for workers, and what they are at.",
     "due": "What is due, and when each database's next backup starts.",
     "alarms": "What is not as promised.",
     "incident": "The SLA's clock: what went wrong, and its post-mortem.",

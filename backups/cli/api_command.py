@@ -9,11 +9,7 @@ import click
 
 from backups.cli.home import customers, pass_home_path
 from backups.cli.output import as_json, complete, print_json
-from backups.errors import ConfigError, NotFound
-
-DRAIN_SECONDS = 5
-"""What a call gets to end in when the server is stopped; pages that follow an operation keep
-theirs open for longer, and connect anew."""
+from backups.errors import NotFound
 
 
 @click.group()
@@ -28,26 +24,10 @@ def command() -> None:
 def serve(home: str, host: str, port: int) -> None:
     """Answer calls until it is stopped. Put a proxy with TLS before it."""
     from backups import wiring
-    from backups.wiring.serving_api import house
+    from backups.wiring.serving_api import run_api
 
-    with wiring.opened(home) as app:
-        ready = house(app)
-        try:
-            import uvicorn
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "the API needs the package uvicorn",
-                hint="Install it with: pip install 'bloomneo-backups[api]'",
-            ) from None
-        from backups.api.app import create
-
-        uvicorn.run(
-            create(ready),
-            host=host,
-            port=port,
-            log_level="warning",
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
+    with wiring.opened(home, roles=["api"]) as app:
+        run_api(app, host, port)
 
 
 @command.command(epilog="Example: backups api link acme --role viewer --role restorer")

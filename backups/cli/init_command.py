@@ -5,17 +5,34 @@ from __future__ import annotations
 import click
 
 from backups.cli.home import pass_home_path
+from backups.cli.working import roles_option
+from backups.ports import Role
 
 
 @click.command(epilog="Example: backups --home /var/lib/backups init")
+@click.option(
+    "--like",
+    metavar="HOME",
+    type=click.Path(file_okay=False, exists=True),
+    help="Make a home for one more worker: its settings, and only the keys that --roles need.",
+)
+@roles_option(())
 @pass_home_path
-def command(path: str) -> None:
+def command(path: str, like: str | None, roles: tuple[Role, ...]) -> None:
     """Make a home: settings, signing key, restore identity, catalog.
 
-    Nothing that exists is overwritten.
+    Nothing that exists is overwritten. A home that is made --like another shares its catalog.
     """
     from backups import wiring
+    from backups.errors import UsageError
 
+    if bool(roles) != bool(like):
+        raise UsageError("--like and --roles go together")
+    if like:
+        made = wiring.join(path, like, roles)
+        names = ", ".join(sorted(file.name for file in made.keys.iterdir()))
+        click.echo(f"A new home is in {made.path}, with {names}")
+        return
     home = wiring.init(path)
     click.echo(f"""A new home is in {home.path}
 

@@ -1,6 +1,7 @@
 """The ports: what the use cases ask of the world. Adapters satisfy them by shape."""
 
 from backups.ports.engines import Dump, Engine, Restoration
+from backups.ports.queues import Job, Lane, Queue, Role, Seat, Told
 from backups.ports.records import (
     Agenda,
     Archive,
@@ -27,12 +28,18 @@ __all__ = [
     "Dump",
     "Engine",
     "Entropy",
+    "Job",
+    "Lane",
     "Leases",
     "Ledger",
     "ObjectStore",
     "Progress",
+    "Queue",
     "Reconciliation",
     "Restoration",
+    "Role",
+    "Seat",
     "Standings",
+    "Told",
     "Vault",
 ]

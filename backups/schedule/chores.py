@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.keeping import Attempt
+from backups.ports.queues import Lane
 
-CHORE = "@"
-"""Before a chore's name where databases are named too: no id begins so."""
 RETRY = timedelta(hours=1)
 """After a failure, where the chore itself doesn't come round sooner."""
 
@@ -20,30 +19,29 @@ class Chore:
 
     name: str
     every: timedelta
+    lane: Lane
 
 
-WATCH = Chore("watch", timedelta(minutes=1))
+WATCH = Chore("watch", timedelta(minutes=1), "house")
 """Looks for what is not as promised, and tells it."""
-PRUNE = Chore("prune", timedelta(days=1))
-SCRUB = Chore("scrub", timedelta(days=7))
-HEADS = Chore("heads", timedelta(days=1))
+PRUNE = Chore("prune", timedelta(days=1), "prune")
+SCRUB = Chore("scrub", timedelta(days=7), "house")
+HEADS = Chore("heads", timedelta(days=1), "house")
 """Publishes the head of the audit chain."""
-CATALOG = Chore("catalog", timedelta(days=1))
+CATALOG = Chore("catalog", timedelta(days=1), "house")
 """Backs up the catalog into the operator's own store, where the settings name one."""
-DRILLS = Chore("drills", timedelta(minutes=10))
+DRILLS = Chore("drills", timedelta(minutes=10), "drill")
 """Makes the restore tests that are due."""
-REPORTS = Chore("reports", timedelta(hours=6))
+REPORTS = Chore("reports", timedelta(hours=6), "house")
 """Publishes the reports of the month that is over."""
-SELF_TEST = Chore("self-test", timedelta(hours=12))
+SELF_TEST = Chore("self-test", timedelta(hours=12), "drill")
 """The month's test of the verifier itself, and the month's cold start."""
-POSTURE = Chore("posture", timedelta(days=7))
+POSTURE = Chore("posture", timedelta(days=7), "house")
 """Looks at how customers' stores are set up."""
-REPLACEMENTS = Chore("replacements", timedelta(minutes=1))
+REPLACEMENTS = Chore("replacements", timedelta(minutes=1), "restore")
 """Brings replacements of live databases to rest whose process died."""
-REQUESTS = Chore("requests", timedelta(seconds=5))
-"""Does what was asked for over the API; begun only when something was."""
 CHORES: Sequence[Chore] = (
-    REQUESTS, WATCH, REPLACEMENTS, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB,
+    WATCH, REPLACEMENTS, DRILLS, REPORTS, SELF_TEST, HEADS, CATALOG, PRUNE, SCRUB,
     POSTURE,
 )  # fmt: skip
 

@@ -138,6 +138,21 @@ class Plan:
         return self._asked[0][0] if self._asked else None
 
     @property
+    def running(self) -> list[str]:
+        """Those that were started and have not ended."""
+        return list(self._running)
+
+    def ended_elsewhere(self, database: str, now: datetime, history: History) -> None:
+        """An attempt is over that another process made: this is what the catalog knows."""
+        changed = self._histories.get(database, _NOTHING) != history
+        self._histories[database] = history
+        self._running.pop(database, None)
+        if changed:
+            self._ask(database, now)
+        elif database in self._rules:
+            self._ask_at(database, now + SOON)
+
+    @property
     def waiting(self) -> int:
         """How many are due and have not started."""
         return len(self._waiting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from backups.model import Policy
+from backups.model import History, Policy
 from backups.ports import Agenda
 from backups.schedule.choose import Item, Limits
 from backups.schedule.due import MEMORY
@@ -46,6 +46,11 @@ class Scheduler:
         self._last = now
         self._read(now)
         return self.plan.start(self._limits, now)
+
+    def ended_elsewhere(self, database: str, now: datetime) -> None:
+        """An attempt is over that another process made; the catalog knows how."""
+        found = self._agenda.histories(now - MEMORY, database)
+        self.plan.ended_elsewhere(database, now, found.get(database, History()))
 
     def reread(self) -> None:
         """Trust nothing that was learnt so far."""

@@ -4,7 +4,7 @@ Two doors that never share a key: `taking` loads the signing key and public reci
 `giving` loads identities.
 """
 
-from backups.wiring.app import App, init, opened
+from backups.wiring.app import App, init, join, opened
 from backups.wiring.applying import (
     apply,
     propose,
@@ -75,6 +75,7 @@ __all__ = [
     "hold_ports",
     "in_state",
     "init",
+    "join",
     "lacking",
     "last_time",
     "manifest_of",

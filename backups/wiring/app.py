@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
-from backups.errors import CatalogError
+from backups.errors import CatalogError, ConfigError
 from backups.keeping import Annals
 from backups.notify.ports import Notices, Proofs
 from backups.ports import (
@@ -26,11 +26,14 @@ from backups.ports import (
     Leases,
     Ledger,
     Reconciliation,
+    Role,
     Standings,
 )
 from backups.run.replace import Replacements
 from backups.settings import Home
 from backups.wiring.placing import catalog_place, is_lost
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 if TYPE_CHECKING:
     from backups.catalog.looks import SqlLooks
@@ -43,6 +46,10 @@ class App:
     """An opened home."""
 
     home: Home
+    roles: frozenset[Role]
+    """What this process may do; refused elsewhere: see `wiring.roles`."""
+    shared: bool
+    """The catalog is that of many machines."""
     catalog: SqlCatalog
     ledger: Ledger
     """Of the same database, as is the audit chain."""
@@ -67,6 +74,14 @@ class App:
     clock: Clock
     entropy: SystemEntropy
 
+    def among_machines(self, name: str, by: str, shared: bool) -> AbstractContextManager[None]:
+        """A lock that every machine sees, where there are several. Raises Busy."""
+        from backups.catalog.locks import advisory
+
+        if not self.shared:
+            return nullcontext()
+        return advisory(self.catalog, name, by, shared=shared)
+
 
 def init(path: str) -> Home:
     """A new home with keys and an empty catalog. Raises ConfigError when one is there."""
@@ -78,11 +93,30 @@ def init(path: str) -> Home:
     return home
 
 
+def join(path: str, other: str, roles: Collection[Role]) -> Home:
+    """A home for one more worker, with the keys that its roles need. Raises ConfigError, also
+    when machines can't share that one's catalog."""
+    from backups.init import init_like
+
+    like = Home.at(Path(other))
+    if isinstance(catalog_place(like), Path):
+        raise ConfigError(
+            f"the catalog of {like.path} is a file there: no other home can share it",
+            hint="Move it to PostgreSQL: `backups catalog move --to URL`.",
+        )
+    return init_like(Path(path), like, roles, SystemEntropy())
+
+
 @contextmanager
 def opened(
-    path: str | Path, clock: Clock | None = None, *, anew: bool = False
+    path: str | Path,
+    clock: Clock | None = None,
+    *,
+    anew: bool = False,
+    roles: Collection[Role] = ROLES,
 ) -> Iterator[App]:
-    """The home at `path`, by the machine's clock or another.
+    """The home at `path`, by the machine's clock or another; its keys are used as far as
+    `roles` allow.
 
     A catalog that was lost is made again only when asked to, `anew`, and is then in doubt.
     Raises ConfigError when there is no home, CatalogError.
@@ -121,6 +155,8 @@ def opened(
         archive = SqlArchive(catalog)
         yield App(
             home=home,
+            roles=frozenset(roles),
+            shared=not isinstance(place, Path),
             catalog=catalog,
             ledger=SqlLedger(catalog),
             audit=SqlAudit(catalog),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from backups.errors import BackupsError, Busy
-from backups.ports import Clock, Progress
+from backups.ports import Progress
+from backups.schedule.attempts import Outcome
 from backups.schedule.chores import (
     CATALOG,
-    CHORE,
     CHORES,
     DRILLS,
     HEADS,
@@ -19,15 +19,14 @@ from backups.schedule.chores import (
     PRUNE,
     REPLACEMENTS,
     REPORTS,
-    REQUESTS,
     SCRUB,
     SELF_TEST,
     WATCH,
     due,
 )
-from backups.schedule.workers import Outcome
+from backups.schedule.jobs import CHORE
 from backups.settings import load_settings
-from backups.wiring.app import App, opened
+from backups.wiring.app import App
 from backups.wiring.auditing import publish_heads
 from backups.wiring.pruning import prunable, prune
 from backups.wiring.safekeeping import back_up_catalog
@@ -43,26 +42,25 @@ SAMPLE = 3
 
 
 def due_chores(app: App, now: datetime) -> Sequence[str]:
-    """Their names, marked as chores."""
-    found = due(CHORES, app.diary.attempts(), now)
-    idle = not app.requests.waiting()
-    return [CHORE + chore.name for chore in found if chore != REQUESTS or not idle]
+    """Their names, marked as chores. Restore tests come as often as they run at once."""
+    more = range(2, load_settings(app.home).drills + 1)
+    all_ = (*CHORES, *(replace(DRILLS, name=f"{DRILLS.name}/{number}") for number in more))
+    return [CHORE + chore.name for chore in due(all_, app.diary.attempts(), now)]
 
 
-def chore(home: Path, clock: Clock, name: str, progress: Progress) -> Outcome:
+def chore(app: App, name: str, progress: Progress) -> Outcome:
     """One chore, begun and brought to its end on record."""
     from backups.run.backup import how_it_ended
 
-    with opened(home, clock) as app:
-        app.diary.begin(name, app.clock.now())
-        try:
-            words = DOES[name](app, progress)
-        except Exception as error:  # noqa: BLE001  # whatever it was, it goes on record
-            _, reason = how_it_ended(error)
-            app.diary.end(name, app.clock.now(), reason)
-            return Outcome(f"failed: {reason}", failed=app.clock.now())
-        app.diary.end(name, app.clock.now(), None)
-        return Outcome(words)
+    app.diary.begin(name, app.clock.now())
+    try:
+        words = DOES[name.partition("/")[0]](app, progress)
+    except Exception as error:  # noqa: BLE001  # whatever it was, it goes on record
+        _, reason = how_it_ended(error)
+        app.diary.end(name, app.clock.now(), reason)
+        return Outcome(f"failed: {reason}", failed=app.clock.now())
+    app.diary.end(name, app.clock.now(), None)
+    return Outcome(words)
 
 
 def mourn_chore(app: App, name: str, words: str) -> Outcome:
@@ -156,12 +154,6 @@ def _posture(app: App, progress: Progress) -> str:
     return f"{len(stores)} stores looked at, {failed} of them not as they must be"
 
 
-def _requests(app: App, progress: Progress) -> str:
-    from backups.wiring.requests import work
-
-    return work(app, progress)
-
-
 def _replacements(app: App, _progress: Progress) -> str:
     from backups.wiring.replacing import tidy
 
@@ -178,7 +170,6 @@ def _catalog(app: App, _progress: Progress) -> str:
 
 DOES: Mapping[str, Callable[[App, Progress], str]] = {
     WATCH.name: _watch,
-    REQUESTS.name: _requests,
     REPLACEMENTS.name: _replacements,
     DRILLS.name: _drills,
     REPORTS.name: _reports,

@@ -11,7 +11,7 @@ from backups.ports import Progress
 from backups.proving import Drill, Pick, SelfTest
 from backups.settings import load_settings
 from backups.wiring.app import App
-from backups.wiring.proving import drill_ports, month_of, subject_of
+from backups.wiring.proving import drill_ports, month_of, subject_of, testing
 
 SMALLEST = 16 << 10
 """Bytes: what is smaller holds too little that could be damaged in every way. ASSUMED."""
@@ -19,13 +19,12 @@ SMALLEST = 16 << 10
 
 def self_test(app: App, entry: Backup, progress: Progress) -> SelfTest:
     """Negative controls on one backup, as evidence. Raises as `drill_one` does."""
-    from backups.locks import exclusive
     from verify.controls import self_test
     from verify.meddle.registry import meddlings
 
     policy = app.catalog.policy(entry.database)
     with (
-        exclusive(app.home.locks, f"{entry.database}.drill", "a restore test"),
+        testing(app, entry.database),
         drill_ports(app, entry) as (ports, place),
     ):
         subject = subject_of(app, entry, policy, Pick("person"), place)
@@ -37,7 +36,6 @@ def self_test(app: App, entry: Backup, progress: Progress) -> SelfTest:
 def cold_start(app: App, database: str, progress: Progress) -> Drill:
     """The newest backup, from its store and the identity alone: the catalog is not asked what
     there is. Raises NotFound, and as `drill_one` does."""
-    from backups.locks import exclusive
     from verify.coldstart import cold_subject
     from verify.drill import drill
 
@@ -47,7 +45,7 @@ def cold_start(app: App, database: str, progress: Progress) -> Drill:
         raise NotFound(f"there is no backup of {database!r} to test")
     settings = load_settings(app.home)
     with (
-        exclusive(app.home.locks, f"{database}.drill", "a restore test"),
+        testing(app, database),
         drill_ports(app, listed[0]) as (ports, place),
     ):
         drill_id = uuid7(app.clock.now(), app.entropy.bytes(10))

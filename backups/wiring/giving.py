@@ -15,6 +15,7 @@ from backups.ids import uuid7
 from backups.model import Backup, Manifest, Operation
 from backups.ports import ObjectStore
 from backups.wiring.app import App
+from backups.wiring.roles import require
 from backups.wiring.stores import bare_store, manifest_of, place_of, places
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def restore_identities(app: App, entry: Backup) -> tuple[Identity, ...]:
     """The restore agent's identities, to open that backup with; every use is recorded."""
     from backups import keys
 
+    require(app, "restore", "opening a backup")
     identities = keys.load_identities(app.home.restore_identity)
     app.audit.note("identity.used", entry.customer, entry.id, {"database": entry.database})
     return identities

@@ -139,8 +139,8 @@ def _hand_over(app: App, policies: Sequence[Policy], folder: Path) -> tuple[int,
 
 def erase(app: App, customer: str) -> dict[str, Erased]:
     """By database. Raises ConfigError unless the customer asked for it, Busy."""
-    from backups.locks import exclusive
     from backups.run.erase import erase as take_apart
+    from backups.wiring.holding import alone
 
     in_state(app, customer, "erased")
     done = {}
@@ -149,7 +149,7 @@ def erase(app: App, customer: str) -> dict[str, Erased]:
             continue
         with (
             held(app, database),
-            exclusive(app.home.locks, f"{database}.copies", "a copy"),
+            alone(app, f"{database}.copies", "a copy"),
             prune_ports(app, owner, database) as ports,
         ):
             done[database] = take_apart(ports, "its customer asked for erasure")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from backups.proving import Begun, Drill, Pick, Place, SelfTest
 from backups.settings import load_settings
 from backups.wiring.app import App
 from backups.wiring.giving import restore_identities
+from backups.wiring.holding import leased
 from backups.wiring.stores import place_of, places
 from backups.wiring.taking import source_of
 
@@ -91,12 +92,11 @@ def drill_one(app: App, entry: Backup, choice: Pick, progress: Progress) -> Dril
 
     Raises Busy while another test of its database is under way, ConfigError, CatalogError.
     """
-    from backups.locks import exclusive
     from verify.drill import drill
 
     policy = app.catalog.policy(entry.database)
     with (
-        exclusive(app.home.locks, f"{entry.database}.drill", "a restore test"),
+        testing(app, entry.database),
         drill_ports(app, entry) as (ports, place),
     ):
         subject = subject_of(app, entry, policy, choice, place)
@@ -104,6 +104,11 @@ def drill_one(app: App, entry: Backup, choice: Pick, progress: Progress) -> Dril
         found = drill(ports, subject, progress)
         app.archive.add(found)
     return found
+
+
+def testing(app: App, database: str) -> AbstractContextManager[int]:
+    """One restore test of a database at a time. Raises Busy."""
+    return leased(app, f"drill/{database}", f"{database}.drill", "a restore test")
 
 
 @contextmanager
@@ -231,10 +236,13 @@ def drill_all_due(app: App, until: datetime, progress: Progress) -> str:
     Raises BackupsError when one could not be begun, after all the others."""
     did: Counter[str] = Counter()
     failed: list[str] = []
+    listed_at = app.clock.now()
     for due in due_drills(app):
         now = app.clock.now()
         if due.wanted.at > now or now >= until:
             break
+        if app.archive.evidence(["begun"], since=listed_at, database=due.database):
+            continue  # another worker was quicker
         progress(f"restore test of {due.database}", 0, None)
         try:
             did[drill_due(app, due, progress).verdict] += 1

@@ -45,12 +45,12 @@ def examine(app: App, customer: str, database: str) -> Examined:
 
 def prune(app: App, customer: str, database: str) -> Pruned:
     """Carry the plan out. Raises Busy while a run or a copy of the database is under way."""
-    from backups.locks import exclusive
     from backups.run.prune import prune
+    from backups.wiring.holding import alone
 
     with (
         held(app, database),
-        exclusive(app.home.locks, f"{database}.copies", "a copy"),
+        alone(app, f"{database}.copies", "a copy"),
         prune_ports(app, customer, database) as ports,
     ):
         done = prune(ports)

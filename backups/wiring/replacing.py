@@ -16,6 +16,7 @@ from backups.replacing import Replacement, approved, stale_rehearsal
 from backups.run.restore import RestorePorts
 from backups.settings import load_settings
 from backups.wiring.app import App
+from backups.wiring.asking import backup_by_another
 from backups.wiring.giving import giving_back, operation
 from backups.wiring.taking import backup_ports, source_of
 
@@ -29,11 +30,11 @@ def held(app: App, database: str) -> Iterator[ReplacePorts]:
 
     Raises Busy, NotFound, ConfigError when its engine can't do that.
     """
-    from backups.locks import exclusive
     from backups.run.replace import settle
+    from backups.wiring.holding import alone
 
     policy = app.catalog.policy(database)
-    with exclusive(app.home.locks, f"{database}.replace", "a replacement"):
+    with alone(app, f"{database}.replace", "a replacement"):
         ports = ports_of(app, policy)
         for plan in app.replacements.all(database):
             settle(ports, plan)
@@ -149,6 +150,8 @@ def start(
     policy = app.catalog.policy(found.database)
 
     def safety() -> Backup:
+        if "backup" not in app.roles:
+            return backup_by_another(app, policy, progress)
         with backup_ports(app, policy, anyway=True) as ports:
             return back_up(ports, policy, source_of(policy), progress)
 

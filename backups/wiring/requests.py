@@ -16,6 +16,7 @@ from backups.settings import load_settings
 from backups.wiring import replacing
 from backups.wiring.app import App
 from backups.wiring.giving import choose, giving_back, operation
+from backups.wiring.holding import leased
 
 TOLD_EVERY = timedelta(seconds=1)
 
@@ -31,20 +32,21 @@ def ask(
     return app.requests.add(request, key)
 
 
-def work(app: App, _progress: Progress) -> str:
-    """Do all that waits, oldest first; in words. Raises Busy when another process does."""
-    from backups.locks import exclusive
-
-    did = 0
-    with exclusive(app.home.locks, "requests", "the work on requests"):
-        app.requests.bury(app.clock.now())
-        while (request := app.requests.take(app.clock.now())) is not None:
-            _do(app, request)
-            did += 1
-    return f"{did} requests done"
+def work(app: App, request_id: str) -> Request | None:
+    """Do one, on record; None when it was over before. Raises Busy when another process does,
+    NotFound."""
+    with leased(app, f"request/{request_id}", f"{request_id}.request", "the work"):
+        request = app.requests.take(request_id, app.clock.now())
+        return _done(app, request) if request else None
 
 
-def _do(app: App, request: Request) -> None:
+def work_all(app: App) -> int:
+    """Do all that waits, oldest first; returns how many were done. Raises as `work` does."""
+    waiting = app.requests.unfinished()
+    return sum(work(app, request_id) is not None for request_id, _, _ in waiting)
+
+
+def _done(app: App, request: Request) -> Request:
     told = app.clock.now()
     so_far = request
 
@@ -65,7 +67,9 @@ def _do(app: App, request: Request) -> None:
         end = replace(so_far, state="failed", error=type(error).__name__, exit_code=1)
     else:
         end = replace(so_far, state="done", result=result)
-    app.requests.save(replace(end, ended_at=app.clock.now()))
+    end = replace(end, ended_at=app.clock.now())
+    app.requests.save(end)
+    return end
 
 
 def _restore(app: App, request: Request, progress: Progress) -> str:

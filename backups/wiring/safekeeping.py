@@ -30,8 +30,8 @@ def back_up_catalog(app: App, store_url: str, recipients: Sequence[str]) -> Labe
     from backups.catalog.snapshot import take_snapshot
     from backups.catalog.tables import HEAD
     from backups.format.age import Recipient
-    from backups.locks import exclusive
     from backups.run.safekeeping import SafePorts, store_catalog
+    from backups.wiring.holding import alone
 
     who = recipients or load_settings(app.home).catalog_recipients
     if not who:
@@ -41,7 +41,7 @@ def back_up_catalog(app: App, store_url: str, recipients: Sequence[str]) -> Labe
             "settings.yaml.",
         )
     _refuse_customers(app, store_url)
-    with exclusive(app.home.locks, ".catalog", "a backup"), _own(store_url, "writer") as store:
+    with alone(app, ".catalog", "a backup"), _own(store_url, "writer") as store:
         snapshot = app.home.path / "catalog.snapshot"
         snapshot.unlink(missing_ok=True)  # of one that was killed
         try:

@@ -5,11 +5,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from backups.errors import ConfigError
 from backups.settings import load_settings
 from backups.wiring.app import App
+
+DRAIN_SECONDS = 5
+"""What a call gets to end in when the server is stopped; pages that follow an operation keep
+theirs open for longer, and connect anew."""
 
 if TYPE_CHECKING:
     from backups.api.calls import House
@@ -35,6 +44,61 @@ def house(app: App) -> House:
         limits=Limits(settings.per_minute, app.clock.monotonic),
         session_key=session_key(app),
         session_minutes=settings.session_minutes,
+    )
+
+
+@contextmanager
+def api_beside(home: str, host: str, port: int) -> Iterator[None]:
+    """The API in a process of its own, until the block ends; one that dies is started anew."""
+    context = get_context("forkserver")
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.is_set():
+            process = context.Process(target=_serve_api, args=(home, host, port), name="api")
+            process.start()
+            while process.is_alive() and not over.wait(0.5):
+                pass
+            if over.is_set():
+                process.terminate()
+            process.join()
+            over.wait(1)
+
+    keeper = threading.Thread(target=keep, name="api")
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+
+
+def _serve_api(home: str, host: str, port: int) -> None:
+    from backups.wiring.app import opened
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's goes to all; we are told
+    with opened(home, roles=["api"]) as app:
+        run_api(app, host, port)
+
+
+def run_api(app: App, host: str, port: int) -> None:
+    """Answer calls until a signal ends it. Raises ConfigError."""
+    ready = house(app)
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "the API needs the package uvicorn",
+            hint="Install it with: pip install 'bloomneo-backups[api]'",
+        ) from None
+    from backups.api.app import create
+
+    uvicorn.run(
+        create(ready),
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
     )
 
 

@@ -13,6 +13,7 @@ from backups.model import Backup, Copy, Destination, Manifest, Policy
 from backups.ports import ObjectStore
 from backups.settings import load_settings
 from backups.wiring.app import App
+from backups.wiring.roles import require_store, sees_data
 
 if TYPE_CHECKING:
     from providers.access import Access, Role
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 def store_of(
     app: App, customer: str, destination: Destination, role: Role
 ) -> Iterator[ObjectStore]:
-    """A customer's store, reached as one of our roles. Raises ConfigError."""
+    """A customer's store, reached as one of our roles. Raises ConfigError, RoleMissing."""
     from providers.registry import open_store
 
+    require_store(app, role)
     access = access_of(app, customer, destination, role)
     store = open_store(destination.url, clock=app.clock, entropy=app.entropy, access=access)
     with closing(store):
@@ -47,6 +49,7 @@ def access_of(app: App, customer: str, destination: Destination, role: Role) -> 
         external_id=external_id(keys.load_enrolment_key(app.home, app.entropy), customer),
         key=resolve_key(destination.key_ref) if destination.key_ref else None,
         network=Network(settings.hosted, tuple(settings.hosted_allow)),
+        sees_data=sees_data(app),
     )
 
 

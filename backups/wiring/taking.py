@@ -20,6 +20,7 @@ from backups.ports import Progress
 from backups.settings import load_settings
 from backups.wiring.app import App
 from backups.wiring.applying import refuse_backup
+from backups.wiring.roles import require
 from backups.wiring.stores import destination_at, manifest_of, place_of, places, store_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[
     from backups.run.backup import BackupPorts
     from backups.wiring.holding import held
 
+    require(app, "backup", "taking a backup")
     refuse_backup(app, policy, anyway=anyway)
     with (
         _way_back(policy.customer),
@@ -131,9 +133,9 @@ def copy_to(app: App, entry: Backup, target: Destination, progress: Progress) ->
     what the target answered; Busy while the database is pruned, NotFound when that took the
     backup away.
     """
-    from backups.locks import shared
+    from backups.wiring.holding import together
 
-    with shared(app.home.locks, f"{entry.database}.copies", "pruning"):
+    with together(app, f"{entry.database}.copies", "pruning"):
         entry = app.catalog.backup(entry.id)
         sources = [place for place in places(app, entry) if place.store_url != target.url]
         if not sources:

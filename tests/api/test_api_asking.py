@@ -12,7 +12,7 @@ import httpx
 import pytest
 from api_kit import CLOCK, Town, served
 
-from backups.cli.api_command import DRAIN_SECONDS
+from backups.wiring.serving_api import DRAIN_SECONDS
 
 pytestmark = pytest.mark.postgres
 

@@ -118,7 +118,7 @@ def test_asked_for_over_the_api_it_lies_beside_the_live_one(home: House, file: P
         taken = requests.ask(
             app, "acme", "live", "restore", "ann", "key two", backup=backup, name="live"
         )
-        requests.work(app, lambda *_: None)
+        requests.work_all(app)
         assert app.requests.one(asked.id).state == "done"
         assert "live database's name" in app.requests.one(taken.id).error
     assert dump(file.with_name("copied.db")) == dump(file)

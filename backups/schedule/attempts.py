@@ -1,6 +1,6 @@
-"""Worker processes: one for each backup, watched until it ends.
+"""Attempts at jobs: a process for each, watched until it ends.
 
-A worker is forked from a server process that was started clean, so it shares no connection, no
+One is forked from a server process that was started clean, so it shares no connection, no
 lock and no memory with the scheduler, and its argv holds nothing. It tells of its progress
 through a pipe. What makes no progress, or takes too long, is ended: first by a signal that
 becomes an error in the run, then, if that isn't heard, by SIGKILL. A worker whose scheduler is
@@ -75,7 +75,7 @@ class _Worker:
     why: str = field(default="its process died")
 
 
-class Workers:
+class Attempts:
     """Those that run. Every attempt that is started comes to an outcome."""
 
     def __init__(
@@ -141,6 +141,12 @@ class Workers:
         ended = [(name, self._bury(name, self._running.pop(name))) for name in over]
         self._lose_patience()
         return ended
+
+    def end(self, name: str, why: str) -> None:
+        """End one, as what is not wanted any more."""
+        worker = self._running.get(name)
+        if worker is not None and worker.ending is None:
+            self._end(worker, signal.SIGTERM, why)
 
     def stop(self) -> None:
         """End all, at once; their runs are recorded as interrupted."""

@@ -19,11 +19,14 @@ from schedule_kit import POLICY, MemoryCatalog
 from backups.clock import SystemClock
 from backups.errors import BackupsError, CatalogError
 from backups.ports import Progress
+from backups.queue.embedded import EmbeddedQueue
+from backups.schedule import attempts as module
 from backups.schedule import serve
-from backups.schedule import workers as module
+from backups.schedule.attempts import Attempts, Outcome, Patience
 from backups.schedule.choose import Limits
+from backups.schedule.leader import Leader, LeaderPorts
 from backups.schedule.scheduler import Scheduler
-from backups.schedule.workers import Outcome, Patience, Workers
+from backups.schedule.worker import Worker
 
 CLOCK = SystemClock()
 LONG = timedelta(hours=2)
@@ -92,7 +95,7 @@ def outcome(
     longest: timedelta = LONG,
 ) -> Outcome:
     name = str(folder / "shop")
-    with Workers(work, Hurry(folder / "shop"), Patience(stall, longest), mourned) as workers:
+    with Attempts(work, Hurry(folder / "shop"), Patience(stall, longest), mourned) as workers:
         workers.start(name)
         while len(workers):
             for database, found in workers.wait(0.1):
@@ -131,7 +134,7 @@ def test_one_that_breaks_is_mourned(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_all_and_leaving_ends_what_is_left(tmp_path: Path) -> None:
-    with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
+    with Attempts(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
         names = [str(tmp_path / name) for name in "ab"]
         for name in names:
             workers.start(name)
@@ -140,7 +143,7 @@ def test_a_stop_ends_all_and_leaving_ends_what_is_left(tmp_path: Path) -> None:
         while len(workers):
             ended += workers.wait(0.1)
     assert sorted(name for name, _ in ended) == names
-    with Workers(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
+    with Attempts(hangs, CLOCK, Patience(LONG, LONG), mourned) as workers:
         workers.start(str(tmp_path / "c"))
     assert len(workers) == 0
 
@@ -168,7 +171,7 @@ def test_serving_outlives_a_catalog_out_of_reach() -> None:
     catalog, said = Reluctant(), list[str]()
     catalog.declare([POLICY])
     with (
-        Workers(works, CLOCK, Patience(LONG, LONG), mourned) as workers,
+        Attempts(works, CLOCK, Patience(LONG, LONG), mourned) as workers,
         closing(serve.Stop()) as stop,
     ):
 
@@ -177,19 +180,21 @@ def test_serving_outlives_a_catalog_out_of_reach() -> None:
             if words.startswith("warning"):
                 stop.ask()
 
-        serve.serve(
-            serve.Ports(
+        queue = EmbeddedQueue(CLOCK, 60)
+        leader = Leader(
+            LeaderPorts(
                 clock=Noon(),
                 scheduler=Scheduler(catalog.policies, catalog, Limits(1, 1, 1)),
-                chores=lambda _: [],
-                workers=workers,
+                queue=queue,
+                others=lambda _: [],
                 lead=lambda: nullcontext(1),
                 renew=lambda _: None,
-                drain=LONG,
                 say=say,
-            ),
-            stop,
+            )
         )
+        with queue.seat() as seat:
+            worker = Worker(Noon(), seat, workers, {"backup": 1}, LONG, 10, say)
+            serve.serve(serve.Ports(Noon(), leader, worker, say), stop)
     assert said[-3:] == [
         "shop: shop is done", "warning: the catalog is out of reach", "stopped",
     ]  # fmt: skip
@@ -198,7 +203,7 @@ def test_serving_outlives_a_catalog_out_of_reach() -> None:
 ORPHAN = """
 import sys
 sys.path[:0] = {folders!r}
-from test_workers import *
+from test_attempts import *
 
 def tells(database, progress):
     try:
@@ -208,7 +213,7 @@ def tells(database, progress):
         print("ended", flush=True)
 
 if __name__ == "__main__":
-    workers = Workers(tells, CLOCK, Patience(LONG, LONG), mourned)
+    workers = Attempts(tells, CLOCK, Patience(LONG, LONG), mourned)
     workers.start("shop")
     while True:
         workers.wait(1.0)
