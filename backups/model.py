@@ -270,8 +270,9 @@ class History:
     taken: tuple[datetime, ...] = ()
     """Snapshot instants of committed backups."""
     failed: tuple[datetime, ...] = ()
-    """When attempts that came to nothing were over; of those that their process did not
-    survive, when they began."""
+    """When attempts that came to nothing were over."""
+    interrupted: tuple[datetime, ...] = ()
+    """When attempts began that their process did not survive, or that were stopped."""
 
 
 # --- records --------------------------------------------------------------------------

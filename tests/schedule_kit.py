@@ -65,6 +65,7 @@ class MemoryCatalog:
     all_runs: dict[str, Run] = field(default_factory=dict)
     taken: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     failed: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
+    lost: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     unfinished: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     held: dict[str, tuple[int, str, datetime | None]] = field(default_factory=dict)
     changes: int = 0
@@ -100,8 +101,9 @@ class MemoryCatalog:
         for name in names:
             taken = _since(self.taken.get(name, []), since)
             failed = _since(self.failed.get(name, []), since)
-            if taken or failed:
-                found[name] = History(taken, failed)
+            lost = _since(self.lost.get(name, []), since)
+            if taken or failed or lost:
+                found[name] = History(taken, failed, lost)
         return found
 
     # --- runs
@@ -139,7 +141,8 @@ class MemoryCatalog:
             raise CatalogError(f"run {run_id} is {run.state}")
         self._end(run, state, ended_at)
         at = ended_at if state == "failed" else run.started_at
-        self.failed[run.database].insert(bisect_left(self.failed[run.database], at), at)
+        kept = (self.failed if state == "failed" else self.lost)[run.database]
+        kept.insert(bisect_left(kept, at), at)
 
     def _end(self, run: Run, state: str, ended_at: datetime) -> None:
         self.all_runs[run.id] = replace(run, state=state, ended_at=ended_at, envelope=None)

@@ -45,13 +45,14 @@ class SqlAgenda:
         if database is not None:
             taken = taken.where(backups.c.database == database)
             failed = failed.where(runs.c.database == database)
-        found: dict[str, tuple[list[datetime], list[datetime]]] = defaultdict(lambda: ([], []))
         with read(self._engine) as connection:
+            lists: dict[str, tuple[list[datetime], ...]] = defaultdict(lambda: ([], [], []))
             for name, created_at in connection.execute(taken):
-                found[name][0].append(created_at)
+                lists[name][0].append(created_at)
             for name, state, started_at, ended_at in connection.execute(failed):
-                found[name][1].append(ended_at if state == "failed" else started_at)
+                over = state == "failed"
+                lists[name][1 if over else 2].append(ended_at if over else started_at)
         return {
-            name: History(tuple(sorted(good)), tuple(sorted(bad)))
-            for name, (good, bad) in found.items()
+            name: History(*(tuple(sorted(instants)) for instants in found))
+            for name, found in lists.items()
         }

@@ -26,7 +26,10 @@ from backups.errors import CatalogError
 _UPGRADING = 0x6261636B757073
 """Key of the advisory lock under which a schema is changed: two programs may start at once."""
 WAIT = 10.0
-"""Seconds to wait for another writer before Busy; our transactions take milliseconds."""
+"""Seconds to wait for another writer before Busy; our transactions take milliseconds. And for
+a server that takes no connection: one that is started anew is back within seconds."""
+_STARTING = "57P03"
+"""cannot_connect_now (PostgreSQL manual, appendix A)."""
 
 
 def open_catalog(where: str | Path | URL, journal: Journal | None = None) -> SqlCatalog:
@@ -65,7 +68,9 @@ def connect(where: str | Path | URL) -> Engine:
     """Connections as the catalog needs them; looks at no table. Raises CatalogError."""
     url = _url(where)
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True)
+        event.listen(engine, "do_connect", _patiently)
+        return engine
     if not url.database:
         raise CatalogError("a catalog needs a file")
     _create_private(Path(url.database))
@@ -107,6 +112,25 @@ def _configure(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _patiently(dialect: Any, _record: object, argv: Any, options: Any) -> Any:
+    """A connection, if the server takes one soon. Raises psycopg's own error."""
+    clock = SystemClock()
+    limit = clock.monotonic() + WAIT
+    while True:
+        try:
+            return dialect.connect(*argv, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            # Neither a wrong password nor a missing database becomes right by waiting.
+            code = getattr(error, "sqlstate", None)
+            refused = any(words in str(error) for words in _NOBODY_THERE)
+            if clock.monotonic() >= limit or not (refused or code == _STARTING):
+                raise
+        clock.sleep(0.25)
+
+
+_NOBODY_THERE = ("Connection refused", "No such file or directory", "starting up", "shutting")
 
 
 def _begin(connection: Connection) -> None:

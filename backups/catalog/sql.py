@@ -53,7 +53,7 @@ def translated() -> Iterator[None]:
         ):
             raise Busy("another process holds the catalog") from error
         # The driver's own words only: SQLAlchemy's add the statement and its values.
-        raise CatalogError(f"the catalog refused: {cause}") from error
+        raise CatalogError(f"the catalog refused: {' '.join(str(cause).split())}") from error
     except (SQLAlchemyError, UnicodeEncodeError, OverflowError) as error:
         raise CatalogError(f"the catalog cannot take this: {type(error).__name__}") from error
 

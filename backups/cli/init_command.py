@@ -16,9 +16,9 @@ from backups.ports import Role
     type=click.Path(file_okay=False, exists=True),
     help="Make a home for one more worker: its settings, and only the keys that --roles need.",
 )
-@roles_option(())
+@roles_option(None)
 @pass_home_path
-def command(path: str, like: str | None, roles: tuple[Role, ...]) -> None:
+def command(path: str, like: str | None, roles: tuple[Role, ...] | None) -> None:
     """Make a home: settings, signing key, restore identity, catalog.
 
     Nothing that exists is overwritten. A home that is made --like another shares its catalog.
@@ -26,9 +26,9 @@ def command(path: str, like: str | None, roles: tuple[Role, ...]) -> None:
     from backups import wiring
     from backups.errors import UsageError
 
-    if bool(roles) != bool(like):
+    if (roles is None) != (like is None):
         raise UsageError("--like and --roles go together")
-    if like:
+    if like is not None and roles is not None:
         made = wiring.join(path, like, roles)
         names = ", ".join(sorted(file.name for file in made.keys.iterdir()))
         click.echo(f"A new home is in {made.path}, with {names}")

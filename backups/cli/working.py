@@ -27,25 +27,27 @@ class Roles(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Role, ...]:
-        """Each once, as they are listed. Fails for an unknown one."""
+        """Each once, as they are listed; `none` is none. Fails for an unknown one."""
         if isinstance(value, tuple):
             return value
         known: dict[str, Role] = {role: role for role in get_args(Role)}
-        found = [part.strip() for part in value.split(",") if part.strip()]
+        if value == "none":
+            return ()
+        found = [part.strip() for part in value.split(",")]
         for name in found:
             if name not in known:
                 self.fail(f"{name!r} is no role: {', '.join(known)}", param, ctx)
         return tuple(known[name] for name in dict.fromkeys(found))
 
 
-def roles_option(default: tuple[Role, ...]) -> Callable[[Any], Any]:
-    """What the process does, and whose keys it uses."""
+def roles_option(default: tuple[Role, ...] | None) -> Callable[[Any], Any]:
+    """What the process does, and whose keys it uses; None: that it must be said."""
     return click.option(
         "--roles",
         type=Roles(),
-        default=",".join(default),
+        default=default and ",".join(default),
         show_default=True,
-        help="What to work at: backup, restore, prune, with commas.",
+        help="What to work at: backup, restore, prune, with commas; or none.",
     )
 
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 Role = Literal["backup", "restore", "prune", "api"]
 """What a process may do, and whose keys it has."""
-Lane = Literal["backup", "house", "restore", "drill", "prune"]
+Lane = Literal["backup", "house", "restore", "drill", "prune", "posture"]
 """Jobs that wait for one another; each has places of its own, so that a customer's restore
 never waits for backups."""
 

@@ -13,6 +13,7 @@ worker that wakes up late can end no job but its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
@@ -31,6 +32,7 @@ from backups.errors import CatalogError
 from backups.model import Secret
 from backups.ports import Job, Lane, Told
 
+logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # whoever asks is told by us
 TASK = "backups"
 PATIENCE = 10.0
 """Seconds for one call."""

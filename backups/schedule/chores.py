@@ -36,7 +36,7 @@ REPORTS = Chore("reports", timedelta(hours=6), "house")
 """Publishes the reports of the month that is over."""
 SELF_TEST = Chore("self-test", timedelta(hours=12), "drill")
 """The month's test of the verifier itself, and the month's cold start."""
-POSTURE = Chore("posture", timedelta(days=7), "house")
+POSTURE = Chore("posture", timedelta(days=7), "posture")
 """Looks at how customers' stores are set up."""
 REPLACEMENTS = Chore("replacements", timedelta(minutes=1), "restore")
 """Brings replacements of live databases to rest whose process died."""

@@ -93,6 +93,13 @@ def due(policy: Rule, history: History, now: datetime) -> Due:
         for when in history.failed
         if when <= now and when.astimezone(window.zone).date() == today
     ]
+    # Who is stopped or lost once says nothing of the database; who is lost again may.
+    lost = [
+        when
+        for when in history.interrupted
+        if when <= now and when.astimezone(window.zone).date() == today
+    ]
+    failed += sorted(lost)[1:]
     ready = at
     if failed:
         ready = max(ready, max(failed) + _patience(len(failed)))

@@ -18,14 +18,15 @@ REQUEST = "?"
 """Before the id of something that was asked for over the API."""
 NOW = "!"
 """Before the id of a database that is backed up now, whether it is due or not."""
-LANES: Mapping[Lane, tuple[Role, int]] = {
-    "restore": ("restore", 400),
-    "house": ("backup", 300),
-    "backup": ("backup", 200),
-    "drill": ("restore", 100),
-    "prune": ("prune", 0),
+LANES: Mapping[Lane, tuple[frozenset[Role], int]] = {
+    "restore": (frozenset({"restore"}), 400),
+    "house": (frozenset({"backup"}), 300),
+    "backup": (frozenset({"backup"}), 200),
+    "drill": (frozenset({"restore"}), 100),
+    "prune": (frozenset({"prune"}), 0),
+    "posture": (frozenset({"backup", "restore", "prune"}), 0),  # tries what each may do
 }
-"""Whose work a lane is, and its priority. Who is both has room for each."""
+"""The roles that a lane takes, all of them, and its priority."""
 SCRUB_LAST = -100
 _CHORES = {chore.name: chore for chore in CHORES}
 PER_CUSTOMER = 2
@@ -46,7 +47,7 @@ def job_of(name: str, lock: str = "", *, hurry: bool = False) -> Job:
 
 def lanes_of(roles: Collection[Role]) -> list[Lane]:
     """Those that these roles work through."""
-    return [lane for lane, (role, _) in LANES.items() if role in roles]
+    return [lane for lane, (needed, _) in LANES.items() if needed <= set(roles)]
 
 
 def released(waiting: Iterable[tuple[str, str, datetime]]) -> list[str]:

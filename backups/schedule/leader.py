@@ -34,6 +34,8 @@ class LeaderPorts:
     """Be the one leader; gives an epoch. Raises Busy."""
     renew: Callable[[int], None]
     """Raises Busy when another leads now."""
+    lost_after: float
+    """Seconds without a word from a worker after which its jobs are put back."""
     say: Callable[[str], None]
 
 
@@ -46,8 +48,10 @@ class Leader:
         self._epoch: int | None = None
         self._locks: dict[str, str] = {}
         self._rest: dict[str, datetime] = {}
-        """What was just ended here, and when it may be put again if it is still open."""
+        """What else was put, and when it may be again if it is still due."""
         self._standing_by = False
+        self._last: float | None = None
+        self._in_reach = 0.0
 
     @property
     def leads(self) -> bool:
@@ -77,22 +81,23 @@ class Leader:
             self.stay()
         if self._epoch is None:
             return
-        for name in self._ports.queue.reap():
-            self._ports.say(f"{name}: put back, its worker is not heard of")
+        self._reap()
         self._settle(now)
         items = {item.database: item for item in self._ports.scheduler.tick(now)}
         jobs = [job_of(name, self._lock(item)) for name, item in items.items()]
         self._rest = {name: until for name, until in self._rest.items() if until > now}
         jobs += [job_of(name) for name in self._ports.others(now) if name not in self._rest]
         for job in self._ports.queue.put(jobs) if jobs else ():
-            if job.name in items:
+            if job.name not in items:
+                # Begun and done, it may not have been on record when we looked.
+                self._rest[job.name] = now + SOON
+            else:
                 slot = items[job.name].slot
                 self._ports.say(f"{job.name}: due since {slot:%Y-%m-%d %H:%M:%S} UTC")
 
     def ended(self, name: str, outcome: Outcome) -> None:
         """One that a worker of this very process did."""
         if name[:1] in (CHORE, REQUEST):
-            self._rest[name] = self._ports.clock.now() + SOON
             return
         database = name.removeprefix(NOW)
         self._locks.pop(database, None)
@@ -122,6 +127,18 @@ class Leader:
         return f"{plan.waiting} waiting, " + (
             f"next look {after:%Y-%m-%d %H:%M:%S} UTC" if after else "nothing planned"
         )
+
+    def _reap(self) -> None:
+        """What workers had who are lost. After a time out of reach nobody was heard of: then
+        they are given as long again."""
+        at = self._ports.clock.monotonic()
+        if self._last is None or not 0 <= at - self._last < self._ports.lost_after:
+            self._in_reach = at
+        self._last = at
+        if at - self._in_reach < self._ports.lost_after:
+            return
+        for name in self._ports.queue.reap():
+            self._ports.say(f"{name}: put back, its worker is not heard of")
 
     def _settle(self, now: datetime) -> None:
         """What other processes did since: the catalog tells how it ended."""

@@ -56,6 +56,7 @@ class Worker:
                 self.say(f"{job.name}: could not be started: {error}")
                 return
             self.say(f"{job.name}: started")
+            self.beat()  # starting many takes its time
 
     def beat(self) -> None:
         """At the queue's own pace. Raises CatalogError."""

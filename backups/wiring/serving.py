@@ -49,6 +49,7 @@ def serving(
                 others=partial(_others, app),
                 lead=partial(leading, app),
                 renew=partial(still_leading, app),
+                lost_after=load_settings(app.home).lost_seconds,
                 say=say,
             )
         )

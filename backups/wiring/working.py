@@ -9,7 +9,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from backups.errors import BackupsError, Busy
+from backups.errors import BackupsError, Busy, CatalogError
 from backups.model import Backup, Policy
 from backups.ports import Clock, Lane, Progress, Role
 from backups.schedule.attempts import Outcome, Patience
@@ -45,12 +45,15 @@ def work(
     home: Path, roles: Collection[Role], clock: Clock, name: str, progress: Progress
 ) -> Outcome:
     """One job, from the catalog's word that it is still to be done to its outcome."""
-    with opened(home, clock, roles=roles) as app:
-        if name.startswith(CHORE):
-            return chore(app, name.removeprefix(CHORE), progress)
-        if name.startswith(REQUEST):
-            return _request(app, name.removeprefix(REQUEST))
-        return _backup(app, name.removeprefix(NOW), progress, now=name.startswith(NOW))
+    try:
+        with opened(home, clock, roles=roles) as app:
+            if name.startswith(CHORE):
+                return chore(app, name.removeprefix(CHORE), progress)
+            if name.startswith(REQUEST):
+                return _request(app, name.removeprefix(REQUEST))
+            return _backup(app, name.removeprefix(NOW), progress, now=name.startswith(NOW))
+    except CatalogError as error:  # so nothing is on record: it comes again, and soon
+        return Outcome(f"not finished: {error}")
 
 
 def _backup(app: App, database: str, progress: Progress, *, now: bool) -> Outcome:
@@ -117,8 +120,8 @@ def failed(app: App, policy: Policy, began: datetime, error: Exception) -> Outco
     _, words = how_it_ended(error)
     try:
         record_failure(app.catalog, app.clock, app.entropy, policy, began, error)
-    except BackupsError as unrecorded:
-        words += f"; and this could not be recorded: {unrecorded}"
+    except BackupsError as unrecorded:  # so it comes again, and soon
+        return Outcome(f"failed: {words}; and this could not be recorded: {unrecorded}")
     return Outcome(f"failed: {words}", failed=app.clock.now())
 
 
@@ -157,5 +160,6 @@ def room(settings: Settings, roles: Collection[Role]) -> dict[Lane, int]:
         "restore": settings.restores + 1,  # and the tidying of replacements
         "drill": settings.drills + 1,  # and the month's self-test
         "prune": 1,
+        "posture": 1,
     }
     return {lane: places[lane] for lane in lanes_of(roles)}

@@ -103,13 +103,13 @@ def test_history_tells_days_apart_from_attempts(catalog: Any) -> None:
     catalog.end_run("r2", "failed", T0 + 2 * HOUR, "no")
     catalog.start_run(run("r3", T0 + 3 * HOUR))
     catalog.end_run("r3", "interrupted", T0 + 4 * HOUR, "no")
-    expected = History((T0 + MINUTE,), (T0 + 2 * HOUR, T0 + 3 * HOUR))
+    expected = History((T0 + MINUTE,), (T0 + 2 * HOUR,), (T0 + 3 * HOUR,))
     assert catalog.histories(T0 - HOUR) == {"shop": expected}
     assert catalog.histories(T0 - HOUR, "shop") == {"shop": expected}
     assert catalog.histories(T0 - HOUR, "other") == {}
-    assert catalog.histories(T0 + 2 * HOUR) == {"shop": History((), (T0 + 3 * HOUR,))} or (
+    assert catalog.histories(T0 + 2 * HOUR) == {"shop": History((), (), (T0 + 3 * HOUR,))} or (
         catalog.histories(T0 + 2 * HOUR)
-        == {"shop": History((), (T0 + 2 * HOUR, T0 + 3 * HOUR))}
+        == {"shop": History((), (T0 + 2 * HOUR,), (T0 + 3 * HOUR,))}
     )
 
 

@@ -6,6 +6,7 @@ import select
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import get_args
 from urllib.parse import parse_qsl, urlsplit
 
 import psycopg
@@ -15,14 +16,14 @@ from schedule_kit import FakeClock
 
 from backups.errors import CatalogError
 from backups.model import Secret
-from backups.ports import Job, Queue
+from backups.ports import Job, Lane, Queue
 from backups.queue.embedded import EmbeddedQueue
 from backups.queue.shared import SharedQueue
 
 A, B, C = (Job(name, "backup") for name in "abc")
 RESTORE = Job("restore", "restore", 300)
 DRILL = Job("drill", "drill", 100)
-LANES = ("backup", "house", "restore", "drill", "prune")
+LANES = get_args(Lane)
 
 
 @dataclass

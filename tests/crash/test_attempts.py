@@ -189,6 +189,7 @@ def test_serving_outlives_a_catalog_out_of_reach() -> None:
                 others=lambda _: [],
                 lead=lambda: nullcontext(1),
                 renew=lambda _: None,
+                lost_after=60,
                 say=say,
             )
         )

@@ -264,3 +264,18 @@ def test_a_failure_that_a_wrong_clock_dated_ahead_delays_nothing() -> None:
     ahead = History((), (now + 11 * HOUR + 50 * MINUTE,))
     assert due(policy, ahead, now).start
     assert not due(policy, History((), (now - MINUTE,)), now).start
+
+
+@given(
+    policies(), st.datetimes(datetime(2024, 1, 2), datetime(2027, 1, 1), timezones=st.just(UTC))
+)
+def test_who_was_lost_once_is_tried_again_at_once_and_who_is_lost_again_waits(
+    policy: Policy, now: datetime
+) -> None:
+    fresh = due(policy, History(), now)
+    once = due(policy, History(interrupted=(now - MINUTE,)), now)
+    assert (once.start, once.next) == (fresh.start, fresh.next)
+    twice = History(interrupted=(now - 2 * MINUTE, now - MINUTE))
+    same_day = len({at.astimezone(zone_of(policy)).date() for at in (*twice.interrupted, now)})
+    if same_day == 1:
+        assert not due(policy, twice, now).start
