@@ -7,6 +7,8 @@
     ├── Busy                   12   somebody else holds it            (retryable)
     ├── CatalogError           13   the catalog cannot be used
     ├── RoleMissing            14   not with the roles of this process
+    ├── KeyRefused             15   a key is not given to us, or was sealed for another use
+    ├── KeyServiceUnavailable  16   the key service gave no answer    (retryable)
     ├── StoreError             20   an object store failed
     │   ├── StoreUnavailable   21   no answer, throttled or 5xx       (retryable)
     │   ├── StoreDenied        22   the credentials may not do this
@@ -91,6 +93,17 @@ class CatalogError(BackupsError):
 class RoleMissing(BackupsError):
     exit_code = 14
     hint = "Another worker does that: see `backups worker --roles`."
+
+
+class KeyRefused(BackupsError):
+    exit_code = 15
+    hint = "Whoever owns the key decides: see its policy and grants, and `backups key show`."
+
+
+class KeyServiceUnavailable(BackupsError):
+    exit_code = 16
+    retryable = True
+    hint = "Check the network and the service's status, then try again."
 
 
 class StoreError(BackupsError):

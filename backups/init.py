@@ -47,7 +47,8 @@ def init_like(path: Path, other: Home, roles: Collection[Role], entropy: Entropy
         )
     home = _empty(path)
     for key, content in found.items():
-        public = key in (other.verify_key, other.restore_recipient)
+        known = (other.verify_key, other.restore_recipient)
+        public = key.suffix == ".recipient" or key in known
         write_private(home.keys / key.name, content, mode=0o644 if public else 0o600)
     write_private(home.settings_file, other.settings_file.read_bytes())
     return home

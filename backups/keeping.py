@@ -40,6 +40,20 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """A customer's consent to the use of their own restore key, for a while."""
+
+    id: str
+    customer: str
+    reason: str
+    name: str
+    """Of the person who consented, or who has their consent."""
+    granted_at: datetime
+    until: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tombstone:
     """Lies beside a backup that will be deleted, a grace time ahead. Until then the backup is
     one like any other."""

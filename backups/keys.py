@@ -48,10 +48,13 @@ def keys_of(home: Home, roles: Collection[Role]) -> set[Path]:
     needed = {home.verify_key, home.enrolment_key}
     if "backup" in roles:
         needed |= {home.signing_key, home.restore_recipient}
+        needed |= set(home.keys.glob("customer-*.recipient"))
     if "prune" in roles:  # what it takes away it marks before, signed
         needed |= {home.signing_key}
     if "restore" in roles:
-        needed |= {home.restore_identity, home.restore_recipient}
+        sealed = home.sealed_identity.exists()
+        needed |= {home.sealed_identity if sealed else home.restore_identity}
+        needed |= {home.restore_recipient, *home.keys.glob("customer-*")}
     return needed
 
 
@@ -86,10 +89,13 @@ def load_verify_key(path: Path) -> Ed25519PublicKey:
     return read_public_pem(read_private(path, "the verify key", refused=WRITABLE).encode())
 
 
-def load_restore_recipient(home: Home) -> Recipient:
-    """The restore agent's public half, which every backup is encrypted to too."""
-    what = "the restore agent's recipient"
-    return Recipient.parse(read_private(home.restore_recipient, what, refused=WRITABLE))
+def load_restore_recipient(home: Home, customer: str = "") -> Recipient:
+    """The restore agent's public half, which every backup is encrypted to too: a customer's own
+    one where there is one."""
+    what, path = "the restore agent's recipient", home.restore_recipient
+    if customer and home.customer_recipient(customer).exists():
+        path = home.customer_recipient(customer)
+    return Recipient.parse(read_private(path, what, refused=WRITABLE))
 
 
 def load_identities(path: Path) -> tuple[Identity, ...]:

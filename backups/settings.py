@@ -75,6 +75,19 @@ class Home:
         return self.keys / "restore-identity.txt"
 
     @property
+    def sealed_identity(self) -> Path:
+        """The same, sealed by a key service; then the other one is not there."""
+        return self.keys / "restore-identity.sealed"
+
+    def customer_identity(self, customer: str) -> Path:
+        """A customer's own restore identity, sealed by a key of theirs; where there is one."""
+        return self.keys / f"customer-{customer}.sealed"
+
+    def customer_recipient(self, customer: str) -> Path:
+        """Its public half."""
+        return self.keys / f"customer-{customer}.recipient"
+
+    @property
     def restore_recipient(self) -> Path:
         """Public: every backup is encrypted to it too."""
         return self.keys / "restore-recipient.txt"

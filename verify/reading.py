@@ -9,10 +9,10 @@ from backups.errors import BackupsError, IntegrityError
 from backups.format.age import Identity
 from backups.format.fingerprint import read
 from backups.format.manifest import context
-from backups.format.segment import open_segment
 from backups.model import Fingerprint, Manifest
 from backups.ports import Blocks, ObjectStore, Progress
 from backups.run.reader import fetched, find_artifact, named
+from backups.run.rewrapped import Headers
 
 
 class Reading:
@@ -64,13 +64,14 @@ class Reading:
         artifact = find_artifact(self._manifest, name)
         total, done = artifact.plain_bytes, 0
         self.stage = "downloaded"
+        headers = Headers(self._store, self._manifest.database, self._manifest.backup)
         for index, segment, data in fetched(self._store, artifact):
             self.objects += 1
             self.stage = "authentic"
             expected = context(self._manifest, artifact, index)
             try:
-                for block in open_segment(
-                    data, self._identities, expected, segment.plain_bytes
+                for block in headers.open(
+                    data, self._identities, expected, segment.key, segment.plain_bytes
                 ):
                     yield block
                     done += len(block)

@@ -1,4 +1,4 @@
-"""The table of what was asked for over the API, beside `tables`."""
+"""Tables of requests and consent, beside `tables`."""
 
 from __future__ import annotations
 
@@ -29,4 +29,17 @@ requests = Table(
     ForeignKeyConstraint(["database", "customer"], ["databases.id", "databases.customer"]),
     Index(None, "state", "created_at"),
     Index(None, "customer", "created_at"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("customer", Id, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("granted_at", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("revoked_at", Instant),
+    Index(None, "customer", "until"),
 )

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backups.catalog.columns import Id, Instant, metadata
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 

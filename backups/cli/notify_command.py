@@ -6,7 +6,7 @@ import click
 
 from backups.cli.home import pass_home_path
 from backups.cli.output import as_json, print_json, print_table, when
-from backups.cli.restore_command import instant
+from backups.cli.times import instant
 
 
 @click.group()

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from backups.cli.output import as_json, progress
-from backups.cli.restore_command import instant, into_target, report, target_source
+from backups.cli.restore_command import into_target, report, target_source
+from backups.cli.times import instant
 
 
 @click.command(

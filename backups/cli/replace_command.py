@@ -11,7 +11,7 @@ import click
 
 from backups.cli.home import backups_and_databases, databases, pass_home_path
 from backups.cli.output import as_json, complete, print_json, print_table, progress, warn, when
-from backups.cli.restore_command import instant
+from backups.cli.times import instant
 from backups.replacing import Replacement
 
 person = click.option("--by", default=getpass.getuser, help="Who does it; your login.")

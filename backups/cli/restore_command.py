@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -20,21 +20,9 @@ from backups.cli.output import (
     warn,
     when,
 )
+from backups.cli.times import instant
 from backups.model import Backup, RestoreOptions, Source
 from backups.run.restore import Restored
-
-
-def instant(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
-    """ISO 8601; without a zone it is UTC."""
-    if value is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is not an instant like 2026-11-23T04:00Z"
-        ) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def target_source(to: str, password: str | None) -> Source:

@@ -76,7 +76,7 @@ def command(
         stores = wiring.declared_stores(app, customer)
         if customer and not stores:
             raise NotFound(f"there is no customer {customer!r} with a store")
-        with_identity = not no_identity and app.home.restore_identity.exists()
+        with_identity = not no_identity and wiring.has_identity(app)
         if not (with_identity or no_identity or sample == 0):
             warn("the restore identity is not at hand: samples are compared by digest only")
         for owner, destination in stores:

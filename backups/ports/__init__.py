@@ -1,6 +1,7 @@
 """The ports: what the use cases ask of the world. Adapters satisfy them by shape."""
 
 from backups.ports.engines import Dump, Engine, Restoration
+from backups.ports.keys import KeyWrapper
 from backups.ports.queues import Job, Lane, Queue, Role, Seat, Told
 from backups.ports.records import (
     Agenda,
@@ -29,6 +30,7 @@ __all__ = [
     "Engine",
     "Entropy",
     "Job",
+    "KeyWrapper",
     "Lane",
     "Leases",
     "Ledger",

@@ -15,7 +15,14 @@ from datetime import date, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from backups import __version__
-from backups.errors import BackupsError, Cancelled, Damaged, ObjectExists, StoreDenied
+from backups.errors import (
+    BackupsError,
+    Cancelled,
+    CatalogError,
+    Damaged,
+    ObjectExists,
+    StoreDenied,
+)
 from backups.format import fingerprint as fingerprints
 from backups.format.age import Recipient
 from backups.format.manifest import manifest_key, sign, verify
@@ -271,7 +278,9 @@ def as_backup(manifest: Manifest, store_url: str, envelope_sha256: str) -> Backu
 
 def how_it_ended(error: BaseException) -> tuple[str, str]:
     """State and reason, as the catalog records a run or an operation that did not end well."""
-    stopped = isinstance(error, Cancelled) or not isinstance(error, Exception)
+    # A catalog out of reach says as little of the database as somebody who stops us does.
+    ours = isinstance(error, Cancelled | CatalogError)
+    stopped = ours or not isinstance(error, Exception)
     state = "interrupted" if stopped else "failed"
     # Only our own errors are known to hold no secret; of others the kind must do.
     return state, str(error) if isinstance(error, BackupsError) else type(error).__name__

@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from backups.errors import Damaged, IntegrityError, ObjectMissing
 from backups.format.age import Identity
-from backups.format.segment import open_segment
 from backups.model import ObjectInfo, Segment
 from backups.ports import ObjectStore
 from backups.run.reader import fetch_segment
+from backups.run.rewrapped import Headers
 from backups.run.scrubbing import Drawable, Tally, differences, manifest_beside
 
 T = TypeVar("T")
@@ -80,7 +80,8 @@ def read_one(
     try:
         if identities:
             plain = drawn.segment.plain_bytes
-            for _ in open_segment(data, identities, drawn.context, plain):
+            headers = Headers(store, drawn.context.database, drawn.context.backup)
+            for _ in headers.open(data, identities, drawn.context, key, plain):
                 pass
     except IntegrityError as error:
         tally.add("unreadable", key, str(error))

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from backups.errors import BackupsError, Damaged, IntegrityError, NotFound, ObjectMissing
 from backups.format.age import Identity
 from backups.format.manifest import context, manifest_key, parse_manifest_key, verify
-from backups.format.segment import open_segment
 from backups.model import Artifact, Manifest, Segment
 from backups.ports import Blocks, ObjectStore, Progress
+from backups.run.rewrapped import Headers
 
 AHEAD = 3
 """Segments fetched before they are needed; each is one object held in memory."""
@@ -122,10 +122,13 @@ def read_artifact(
     """
     artifact = find_artifact(manifest, name)
     total, done = artifact.plain_bytes, 0
+    headers = Headers(store, manifest.database, manifest.backup)
     for index, segment, data in fetched(store, artifact):
         expected = context(manifest, artifact, index)
         try:
-            for block in open_segment(data, identities, expected, segment.plain_bytes):
+            for block in headers.open(
+                data, identities, expected, segment.key, segment.plain_bytes
+            ):
                 yield block
                 done += len(block)
                 progress(f"reading {name}", done, total)

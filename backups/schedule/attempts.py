@@ -47,6 +47,8 @@ class Outcome:
     """When it failed; neither: there was nothing to do, or somebody else does it."""
     again: datetime | None = None
     """When to ask again, where that is known."""
+    unfinished: bool = False
+    """It came to nothing through no fault of its own, and comes again soon."""
 
 
 Work = Callable[[str, Progress], Outcome]

@@ -179,6 +179,6 @@ class _Loop:
 
     def _count(self, name: str, outcome: Outcome) -> None:
         self.taken += outcome.taken is not None
-        self.failed += outcome.failed is not None
+        self.failed += outcome.failed is not None or outcome.unfinished
         if self._ports.leader:
             self._ports.leader.ended(name, outcome)

@@ -50,6 +50,7 @@ from backups.wiring.stores import (
     store_of,
 )
 from backups.wiring.taking import backup_ports, copy_ports, copy_to, source_of, unwhole
+from backups.wiring.unsealing import has_identity
 from backups.wiring.watching import endpoints, measured, test_endpoint, watch
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "examine",
     "from_nearest",
     "giving_back",
+    "has_identity",
     "hold_ports",
     "in_state",
     "init",

@@ -36,6 +36,7 @@ from backups.wiring.placing import catalog_place, is_lost
 ROLES: tuple[Role, ...] = get_args(Role)
 
 if TYPE_CHECKING:
+    from backups.catalog.grants import SqlGrants
     from backups.catalog.looks import SqlLooks
     from backups.catalog.requests import SqlRequests
     from backups.catalog.store import SqlCatalog
@@ -69,6 +70,8 @@ class App:
     """Of live databases by backups."""
     requests: SqlRequests
     """What was asked for over the API."""
+    grants: SqlGrants
+    """Customers' consent to the use of restore keys of their own."""
     looks: SqlLooks
     """What pages and calls show of the catalog."""
     clock: Clock
@@ -126,6 +129,7 @@ def opened(
     from backups.catalog.audit import SqlAudit
     from backups.catalog.chores import SqlDiary
     from backups.catalog.evidence import SqlArchive
+    from backups.catalog.grants import SqlGrants
     from backups.catalog.journal import Journal
     from backups.catalog.leases import SqlLeases
     from backups.catalog.ledger import SqlLedger
@@ -171,6 +175,7 @@ def opened(
             proofs=archive,
             replacements=SqlReplacements(catalog),
             requests=SqlRequests(catalog),
+            grants=SqlGrants(catalog),
             looks=SqlLooks(catalog),
             clock=clock,
             entropy=entropy,

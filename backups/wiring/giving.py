@@ -15,8 +15,8 @@ from backups.ids import uuid7
 from backups.model import Backup, Manifest, Operation
 from backups.ports import ObjectStore
 from backups.wiring.app import App
-from backups.wiring.roles import require
 from backups.wiring.stores import bare_store, manifest_of, place_of, places
+from backups.wiring.unsealing import identities_of
 
 if TYPE_CHECKING:
     from backups.format.age import Identity
@@ -88,10 +88,7 @@ def giving_back(
 
 def restore_identities(app: App, entry: Backup) -> tuple[Identity, ...]:
     """The restore agent's identities, to open that backup with; every use is recorded."""
-    from backups import keys
-
-    require(app, "restore", "opening a backup")
-    identities = keys.load_identities(app.home.restore_identity)
+    identities = identities_of(app, entry.customer, f"backup {entry.id}")
     app.audit.note("identity.used", entry.customer, entry.id, {"database": entry.database})
     return identities
 

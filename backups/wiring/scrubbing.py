@@ -12,6 +12,7 @@ from backups.format.manifest import manifest_key
 from backups.model import Backup, Copy, Destination
 from backups.wiring.app import App
 from backups.wiring.stores import access_of, store_of
+from backups.wiring.unsealing import identities_of
 
 if TYPE_CHECKING:
     from backups.run.scrub import ScrubPorts
@@ -37,7 +38,9 @@ def scrub_ports(
         listed=partial(listed_at, app, customer, destination.url),
         uploads=partial(_uploads, app, customer, destination),
         verify_keys=keys.load_verify_keys(app.home),
-        identities=keys.load_identities(app.home.restore_identity) if with_identity else (),
+        identities=identities_of(app, customer, f"scrub of {destination.url}")
+        if with_identity
+        else (),
     )
 
 

@@ -54,7 +54,7 @@ def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[
             signing_key=keys.load_signing_key(app.home),
             recipients=(
                 *map(Recipient.parse, policy.recipients),
-                keys.load_restore_recipient(app.home),
+                keys.load_restore_recipient(app.home, policy.customer),
             ),
             level=load_settings(app.home).zstd_level,
             exclusive=partial(held, app),

@@ -53,7 +53,7 @@ def work(
                 return _request(app, name.removeprefix(REQUEST))
             return _backup(app, name.removeprefix(NOW), progress, now=name.startswith(NOW))
     except CatalogError as error:  # so nothing is on record: it comes again, and soon
-        return Outcome(f"not finished: {error}")
+        return Outcome(f"not finished: {error}", unfinished=True)
 
 
 def _backup(app: App, database: str, progress: Progress, *, now: bool) -> Outcome:
@@ -121,7 +121,10 @@ def failed(app: App, policy: Policy, began: datetime, error: Exception) -> Outco
     try:
         record_failure(app.catalog, app.clock, app.entropy, policy, began, error)
     except BackupsError as unrecorded:  # so it comes again, and soon
-        return Outcome(f"failed: {words}; and this could not be recorded: {unrecorded}")
+        words += f"; and this could not be recorded: {unrecorded}"
+        return Outcome(f"failed: {words}", unfinished=True)
+    if isinstance(error, CatalogError):
+        return Outcome(f"not finished: {words}", unfinished=True)
     return Outcome(f"failed: {words}", failed=app.clock.now())
 
 

@@ -8,7 +8,6 @@ claims are right, grants its bearer everything, and enforces what the SAS grants
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import os
 import ssl
@@ -24,9 +23,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from tls_kit import make_certificate
 
 from backups.clock import SystemClock
 from backups.entropy import SystemEntropy
@@ -125,31 +122,6 @@ def jwt() -> str:
     )
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """One that vouches for itself, with its key; and all that a client has to trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "token server of a test")])
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(CLOCK.now() - timedelta(days=1))
-        .not_valid_after(CLOCK.now() + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    both, trusted = folder / "authority.pem", folder / "trusted.pem"
-    both.write_bytes(secret + pem)
-    trusted.write_bytes(pem + Path(os.environ["BACKUPS_TEST_AZURE_CA"]).read_bytes())
-    return both, trusted
-
-
 # --- fixtures -------------------------------------------------------------------------
 
 
@@ -158,7 +130,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
     if "BACKUPS_TEST_AZURE_CA" not in os.environ:
         pytest.fail("BACKUPS_TEST_AZURE_CA is not set: run localstack/test", pytrace=False)
     folder = tmp_path_factory.mktemp("authority")
-    certificate, trusted = make_certificate(folder)
+    certificate, trusted = make_certificate(
+        folder, Path(os.environ["BACKUPS_TEST_AZURE_CA"]).read_bytes()
+    )
     (folder / "token").write_text(ASSERTION)
     with Authority(certificate) as server, pytest.MonkeyPatch.context() as patch:
         for variable in list(os.environ):

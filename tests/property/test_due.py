@@ -266,9 +266,7 @@ def test_a_failure_that_a_wrong_clock_dated_ahead_delays_nothing() -> None:
     assert not due(policy, History((), (now - MINUTE,)), now).start
 
 
-@given(
-    policies(), st.datetimes(datetime(2024, 1, 2), datetime(2027, 1, 1), timezones=st.just(UTC))
-)
+@given(policies(), starts)
 def test_who_was_lost_once_is_tried_again_at_once_and_who_is_lost_again_waits(
     policy: Policy, now: datetime
 ) -> None:
