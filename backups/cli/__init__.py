@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import resource
 import signal
 import sys
 from types import FrameType
@@ -93,6 +94,8 @@ def cli(ctx: click.Context, home: str | None) -> None:
 def main() -> None:
     """Entry point: runs a command and turns every outcome into words and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    # A core would hold keys and rows; whatever we start inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.exit(run(sys.argv[1:]))
 
 

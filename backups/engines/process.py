@@ -11,7 +11,10 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
+
+from backups.engines.sandbox import kept_in
 
 PIPE_BYTES = 1 << 20
 """Of the pipe to or from a tool; the usual 64 KiB make it wait for us on every page."""
@@ -86,14 +89,17 @@ def started(
     fds: Sequence[int] = (),
     takes: bool = False,
     out: int = subprocess.PIPE,
+    reads: Sequence[Path] | None = (),
 ) -> Iterator[Child]:
-    """Start a tool, in its own process group; leaving the context ends the whole group.
+    """Start a tool, in its own process group; leaving the context ends the whole group. It is
+    kept in, and sees `reads`; None: `argv` keeps it in already.
 
     `name` is what it is called in errors, where argv begins with another program. It inherits
     the descriptors `fds`, takes input from `Child.give` if it `takes` any, and
     writes to `Child.blocks` or to the descriptor `out`."""
+    inside = argv if reads is None else kept_in(argv, reads)
     process = subprocess.Popen(
-        argv,
+        inside,
         env=environment,
         pass_fds=fds,
         stdin=subprocess.PIPE if takes else subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from backups.engines.postgres.server import connected, login
 from backups.engines.postgres.tools import folders
+from backups.engines.sandbox import outside_usr
 from backups.errors import EnvironmentLacks, RestoreFailed, ToolError, Unreachable
 from backups.model import Source
 from backups.ports import Clock
@@ -72,15 +73,6 @@ class Programs:
     def needed(self) -> tuple[Path, ...]:
         """Folders outside /usr that must be seen for them to run."""
         return outside_usr(self.folder)
-
-
-def outside_usr(folder: Path) -> tuple[Path, ...]:
-    """Folders that programs in `folder` need, but for those below /usr."""
-    if folder.is_relative_to("/usr"):
-        return ()
-    package = folder.parent.parent  # a wheel keeps its libraries beside its package
-    libraries = package.with_name(f"{package.name}.libs")
-    return (folder.parent, *([libraries] if libraries.is_dir() else []))
 
 
 def programs(major: int) -> Programs:

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Protocol
 
+from backups.engines.sandbox import outside_usr
 from backups.errors import ToolError
 from backups.ids import check_id
 from backups.model import Confine, Source
@@ -214,7 +215,7 @@ def _confined(boundary: Boundary, room: Room, socket: Path) -> Confine | None:
             folder.chmod(0o755)
             for path in folder.iterdir():
                 path.chmod(0o644)
-        needed = cluster.outside_usr(Path(argv[0]).parent)
+        needed = outside_usr(Path(argv[0]).parent)
         inside = replace(room, writable=(socket,), programs=(*needed, *reads))
         return boundary.argv(argv, inside)
 

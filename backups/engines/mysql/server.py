@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -78,8 +79,18 @@ class Login:
             argv = [tool, first, *said, *verified, *arguments]
             inside = self.confine(argv, []) if self.confine else argv
             fds = [fd] if fd else []
-            with started(inside, _ENVIRONMENT, name=tool, fds=fds, takes=takes) as child:
+            seen = None if self.confine else self._files()
+            with started(
+                inside, _ENVIRONMENT, name=tool, fds=fds, takes=takes, reads=seen
+            ) as child:
                 yield child
+
+    def _files(self) -> list[Path]:
+        """What a tool has to see to reach the server."""
+        socket = self.options.get("socket", "/run/mysqld/mysqld.sock")
+        named = [self.options.get(name, "") for name in ("ssl-ca", "ssl-cert", "ssl-key")]
+        found = [Path(socket).parent, *(Path(name) for name in named if name)]
+        return [path for path in found if path.exists()]
 
     def _said(self) -> dict[str, str]:
         said = {"user": self.user, **self.options}

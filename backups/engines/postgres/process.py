@@ -23,7 +23,10 @@ def running(
     with ExitStack() as stack:
         environment, fd = stack.enter_context(login.environment(options))
         confined = login.confine(whole, reads) if login.confine else whole
-        yield stack.enter_context(started(confined, environment, fds=[fd], name=argv[0]))
+        seen = None if login.confine else [*reads, *login.files()]
+        yield stack.enter_context(
+            started(confined, environment, fds=[fd], name=argv[0], reads=seen)
+        )
 
 
 @contextmanager

@@ -73,6 +73,11 @@ _SETTINGS = """
                     'idle_in_transaction_session_timeout', 'idle_session_timeout')"""
 
 
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
+_SOCKETS = ("/var/run/postgresql",)
+"""Where libpq looks when no host is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """libpq's parameters of one database, without the password."""
@@ -86,6 +91,15 @@ class Login:
     def database(self) -> str:
         """Its name, as it is."""
         return self.parameters["dbname"]
+
+    def files(self) -> list[Path]:
+        """What a tool has to see to reach the server: sockets' folders, certificates."""
+        hosts = [host for host in self.parameters.get("host", "").split(",") if host]
+        named = [self.parameters.get(name, "") for name in _FILES]
+        found = [Path(name) for name in (*hosts, *named) if name.startswith("/")]
+        if not hosts:
+            found += [Path(folder) for folder in _SOCKETS]
+        return [path for path in found if path.exists()]
 
     def to(self, database: str) -> Login:
         """The same server and user, another database."""
