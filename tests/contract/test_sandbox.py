@@ -1,4 +1,4 @@
-"""What a vendor's tool sees and may do, tried from inside, with each boundary that works here."""
+"""What a vendor's tool sees and may do, tried from inside, with each boundary that works."""
 
 from __future__ import annotations
 
