@@ -43,6 +43,7 @@ COMMANDS = {
     "replace": "Put a backup in the place of the live database: plan, approve, start, undo.",
     "recover": "Restore with a store, an identity and a verify key alone.",
     "api": "The HTTP API for dashboards, and the pages.",
+    "doctor": "Look at this machine and its home.",
     "audit": "Who did what, and proof that nobody rewrote it.",
     "catalog": "The catalog: rebuild it from a store.",
     "completion": "Print the shell's completion script.",
