@@ -41,7 +41,7 @@ class Finding:
 
 
 def doctor(app: App) -> list[Finding]:
-    """Everything that can be told from here. Raises nothing of ours: what goes wrong is found."""
+    """Everything that can be told from here; an error is a finding."""
     return [finding for look in LOOKS for finding in _looked(look, app)]
 
 

@@ -1,0 +1,1 @@
+"""What an operator copies: units, alert rules. Data, no code."""
