@@ -122,7 +122,7 @@ def past_window() -> str:
     return f"00:00-00:10 Etc/GMT{-ahead:+d}"
 
 
-def until(happened: Callable[[], object], what: str, seconds: float = 45) -> None:
+def until(happened: Callable[[], object], what: str, seconds: float = 120) -> None:
     """Look again and again, also through a catalog that is out of reach for a while."""
     limit = CLOCK.monotonic() + seconds
     while True:

@@ -348,8 +348,8 @@ def test_nobody_waits_for_somebody_elses_thousands(
     assert done.ended_at
     waited = done.started_at - asked if done.started_at else timedelta.max
     print(f"waited {waited}, done after {done.ended_at - asked}")
-    assert waited < timedelta(seconds=10)
-    assert done.ended_at - asked < timedelta(seconds=30)
+    assert waited < timedelta(seconds=30)
+    assert done.ended_at - asked < timedelta(seconds=60)
     machine.signal(signal.SIGKILL)
 
 
