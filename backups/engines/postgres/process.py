@@ -30,9 +30,7 @@ def running(
 
 
 @contextmanager
-def filtering(
-    argv: Sequence[str], out: int, reads: Sequence[Path] = ()
-) -> Iterator[Child]:
+def filtering(argv: Sequence[str], out: int, reads: Sequence[Path] = ()) -> Iterator[Child]:
     """A tool that speaks with no server: from `Child.give` to the descriptor `out`."""
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     with started(argv, environment, takes=True, out=out, reads=reads) as child:

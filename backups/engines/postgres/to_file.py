@@ -103,7 +103,7 @@ class FileRestoration:
             which = folder / "list"
             which.write_bytes(listed(wanted.toc, rows=True))
             argv = [tools.path("pg_restore"), f"--use-list={which}", "--file=-"]
-            with filtering(argv, self._out) as child:
+            with filtering(argv, self._out, [folder]) as child:
                 taking = True
                 for block in passing.blocks(head):  # to the end, though it may need no more
                     if taking and not child.give(block):
