@@ -68,6 +68,10 @@ class Capabilities:
     retention: bool
     """`retain_until` is enforced against deletion."""
 
+    def lock(self, until: datetime, now: datetime) -> datetime | None:
+        """`until`, where the store has locks and it is not over."""
+        return until if self.retention and until > now else None
+
 
 # --- format ---------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ vault's own rotation, does not leave us with what it can't open.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from azure.identity import DefaultAzureCredential
 from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 
 from backups.errors import BackupsError, ConfigError, KeyRefused, KeyServiceUnavailable
+from providers.kms_context import bound
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -91,4 +91,4 @@ class AzureKeyVault:
 
 
 def _digest(context: Mapping[str, str]) -> bytes:
-    return hashlib.sha256(json.dumps(dict(context), sort_keys=True).encode()).digest()
+    return hashlib.sha256(bound(context)).digest()

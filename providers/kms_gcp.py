@@ -8,7 +8,6 @@ The context is authenticated as additional data. Credentials are Application Def
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google_crc32c import value as crc32c
 
 from backups.errors import BackupsError, ConfigError, KeyRefused, KeyServiceUnavailable
+from providers.kms_context import bound
 
 GOOGLE = "https://cloudkms.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/cloudkms"
@@ -69,9 +69,8 @@ class GoogleKms:
     def _call(
         self, name: str, content: Mapping[str, bytes], context: Mapping[str, str]
     ) -> dict[str, Any]:
-        bound = json.dumps(dict(context), sort_keys=True).encode()
         body: dict[str, str] = {}
-        for field, value in {**content, "additionalAuthenticatedData": bound}.items():
+        for field, value in {**content, "additionalAuthenticatedData": bound(context)}.items():
             body[field] = b64encode(value).decode()
             body[f"{field}Crc32c"] = str(crc32c(value))
         try:

@@ -9,7 +9,6 @@ ChaCha20-Poly1305 (RFC 8439) seals, with the context as additional data.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from backups.errors import ConfigError, KeyRefused
 from backups.model import Secret
 from backups.ports import Entropy
 from backups.private import read_private
+from providers.kms_context import bound
 
 SALT, NONCE = 16, 12
 _COST = 1 << 17
@@ -38,9 +38,7 @@ class LocalWrapper:
     def wrap(self, secret: bytes, context: Mapping[str, str]) -> bytes:
         """See the port."""
         salt, nonce = self._entropy.bytes(SALT), self._entropy.bytes(NONCE)
-        sealed = ChaCha20Poly1305(self._key(salt)).encrypt(
-            nonce, secret, salt + _bound(context)
-        )
+        sealed = ChaCha20Poly1305(self._key(salt)).encrypt(nonce, secret, salt + bound(context))
         return salt + nonce + sealed
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> bytes:
@@ -52,7 +50,7 @@ class LocalWrapper:
         )
         try:
             return ChaCha20Poly1305(self._key(salt)).decrypt(
-                nonce, sealed, salt + _bound(context)
+                nonce, sealed, salt + bound(context)
             )
         except (InvalidTag, ValueError):
             raise KeyRefused(
@@ -90,7 +88,3 @@ def key_file(path: Path, entropy: Entropy) -> LocalWrapper:
             f"{path} holds no key", hint="Make one with: openssl rand -hex 32 > FILE"
         )
     return LocalWrapper(lambda _: key, entropy)
-
-
-def _bound(context: Mapping[str, str]) -> bytes:
-    return json.dumps(dict(context), sort_keys=True).encode()

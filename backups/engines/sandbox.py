@@ -62,13 +62,8 @@ def outside_usr(folder: Path) -> tuple[Path, ...]:
     return (folder.parent, *([libraries] if libraries.is_dir() else []))
 
 
-def _namespace(seen: Sequence[Path]) -> Iterator[str]:
-    yield from ("bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
-    yield from ("--unshare-cgroup-try", "--cap-drop", "ALL")
-    if os.geteuid() == 0:  # who reads another user's socket or key as root goes on to
-        yield from ("--cap-add", "CAP_DAC_OVERRIDE")
-    else:
-        yield from ("--unshare-user", "--disable-userns")
+def programs() -> Iterator[str]:
+    """Arguments of bwrap: the system's programs and libraries, read-only."""
     yield from ("--ro-bind", "/usr", "/usr")
     for name in _SYSTEM:
         path = Path("/", name)
@@ -76,6 +71,16 @@ def _namespace(seen: Sequence[Path]) -> Iterator[str]:
             yield from ("--symlink", os.readlink(path), str(path))
         elif path.is_dir():
             yield from ("--ro-bind", str(path), str(path))
+
+
+def _namespace(seen: Sequence[Path]) -> Iterator[str]:
+    yield from ("bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
+    yield from ("--unshare-cgroup-try", "--cap-drop", "ALL")
+    if os.geteuid() == 0:  # who reads another user's socket or key as root goes on to
+        yield from ("--cap-add", "CAP_DAC_OVERRIDE")
+    else:
+        yield from ("--unshare-user", "--disable-userns")
+    yield from programs()
     for name in _CONFIGURATION:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
     # Where resolv.conf is a link to, with systemd.

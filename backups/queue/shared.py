@@ -242,9 +242,7 @@ class SharedSeat:
 
         async def told() -> list[Entry]:
             await manager.update_heartbeat(self._worker)
-            return list(
-                await manager.list_jobs_async(worker_id=self._worker, status=Status.DOING.value)
-            )
+            return await self._running()
 
         mine = {entry.id: entry for entry in self._queue.call(told())}
         lost = {name for name, number in self._taken.items() if number not in mine}
@@ -279,10 +277,7 @@ class SharedSeat:
 
         async def left() -> None:
             self._listening.cancel()
-            mine = await manager.list_jobs_async(
-                worker_id=self._worker, status=Status.DOING.value
-            )
-            for entry in mine:
+            for entry in await self._running():
                 await queue._put_back(entry)
             await manager.unregister_worker(self._worker)
 
@@ -292,6 +287,13 @@ class SharedSeat:
         finally:
             os.close(self.wakes)
             os.close(self._write)
+
+    async def _running(self) -> list[Entry]:
+        """What the queue knows as ours."""
+        manager = self._queue.manager
+        return list(
+            await manager.list_jobs_async(worker_id=self._worker, status=Status.DOING.value)
+        )
 
 
 _HINT = "It is in the catalog's PostgreSQL: see that this runs. Nothing is lost."

@@ -55,11 +55,6 @@ class BackupPorts:
     exclusive: Callable[[str], AbstractContextManager[int]]
     """Holds a database for one run at a time and gives the lease's epoch; raises Busy."""
 
-    def lock(self, until: datetime) -> datetime | None:
-        """`until`, where the store has locks and it is not over."""
-        enforced = self.store.capabilities().retention
-        return until if enforced and until > self.clock.now() else None
-
 
 def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progress) -> Backup:
     """Take one backup now; returns it committed and listed.
@@ -189,7 +184,7 @@ def _write(
             database=run.database,
             backup=run.id,
             engine=policy.engine,
-            retain_until=ports.lock(expires_at),
+            retain_until=ports.store.capabilities().lock(expires_at, ports.clock.now()),
         ) as writer:
             artifacts = [
                 writer.write(name, blocks, progress) for name, blocks in dump.artifacts()
@@ -236,7 +231,7 @@ def _commit(
     key = manifest_key(run.database, run.id)
     digest = hashlib.sha256(envelope)
     try:
-        until = ports.lock(manifest.expires_at)
+        until = ports.store.capabilities().lock(manifest.expires_at, ports.clock.now())
         ports.store.put(key, envelope, sha256=digest.digest(), retain_until=until)
     except ObjectExists:
         _require_ours(ports.store, key, envelope)

@@ -54,7 +54,7 @@ def copy(ports: CopyPorts, manifest: Manifest, store_url: str, progress: Progres
     total = sum(artifact.stored_bytes for artifact in manifest.artifacts)
     artifacts: list[Artifact] = []
     done = 0
-    until = _lock(ports, manifest.expires_at)
+    until = ports.target.capabilities().lock(manifest.expires_at, ports.clock.now())
     with ThreadPoolExecutor(PUTTERS, thread_name_prefix="copy") as pool:
         for artifact in manifest.artifacts:
             segments: list[Segment] = []
@@ -72,11 +72,6 @@ def copy(ports: CopyPorts, manifest: Manifest, store_url: str, progress: Progres
     listed = Copy(manifest.backup, store_url, found)
     ports.catalog.add_copy(listed)
     return listed
-
-
-def _lock(ports: CopyPorts, until: datetime) -> datetime | None:
-    enforced = ports.target.capabilities().retention
-    return until if enforced and until > ports.clock.now() else None
 
 
 def _put(ports: CopyPorts, segment: Segment, data: bytes, until: datetime | None) -> Segment:

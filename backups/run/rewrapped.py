@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from backups.errors import IntegrityError, ObjectMissing, WrongKey
@@ -29,7 +30,7 @@ def bundles(store: ObjectStore, database: str, backup: str) -> list[int]:
     return sorted({int(m[1]) for key in keys if (m := _NUMBER.fullmatch(key))}, reverse=True)
 
 
-def read_headers(
+def _read_headers(
     store: ObjectStore, database: str, backup: str, number: int
 ) -> dict[str, SegmentHeader]:
     """By the segments' keys. Raises ObjectMissing, Damaged, UnknownFormat."""
@@ -44,7 +45,8 @@ class Headers:
     store: ObjectStore
     database: str
     backup: str
-    _found: list[Mapping[str, SegmentHeader]] | None = field(default=None)
+    _found: list[Mapping[str, SegmentHeader]] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(
         self,
@@ -60,23 +62,30 @@ class Headers:
         try:
             return open_segment(data, identities, expected, plain_bytes)
         except WrongKey:
-            for header in self._of(key):
+            for header in self.of(key):
                 try:
                     return open_segment(data, identities, expected, plain_bytes, header)
                 except IntegrityError:
                     continue  # for others, or broken: an earlier one may do
             raise
 
-    def _of(self, key: str) -> Iterable[SegmentHeader]:
-        if self._found is None:
-            self._found = []
-            for number in bundles(self.store, self.database, self.backup):
-                try:
-                    read = read_headers(self.store, self.database, self.backup, number)
-                except (IntegrityError, ObjectMissing):
-                    continue
-                self._found.append(read)
-        return [found[key] for found in self._found if key in found]
+    def of(self, key: str) -> Iterable[SegmentHeader]:
+        """Of one segment, newest first. Raises StoreError's kinds."""
+        return [found[key] for found in self.all() if key in found]
+
+    def all(self) -> Sequence[Mapping[str, SegmentHeader]]:
+        """Of each rotation, newest first; one that can't be read is left out. Raises
+        StoreError's kinds."""
+        with self._lock:
+            if self._found is None:
+                found: list[Mapping[str, SegmentHeader]] = []
+                for number in bundles(self.store, self.database, self.backup):
+                    with suppress(IntegrityError, ObjectMissing):
+                        found.append(
+                            _read_headers(self.store, self.database, self.backup, number)
+                        )
+                self._found = found
+            return self._found
 
 
 def _folder(database: str, backup: str) -> str:

@@ -6,19 +6,18 @@ rotation that was killed goes on where it was. It revokes nothing (FORMAT.md sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
 
 from backups.errors import IntegrityError, ObjectExists, WrongKey
 from backups.format.age import MAX_HEADER, Header, Identity, Recipient
 from backups.format.headers import rewrap, stored_header, write_bundle
 from backups.format.segment import SegmentHeader
 from backups.model import Manifest
-from backups.ports import Entropy, ObjectStore, Progress
-from backups.run.rewrapped import bundle_key, bundles, read_headers
+from backups.ports import Clock, Entropy, ObjectStore, Progress
+from backups.run.rewrapped import Headers, bundle_key, bundles
 
 AT_ONCE = 8
 """Headers that are fetched side by side; each is a small read."""
@@ -30,9 +29,8 @@ class RotatePorts:
 
     reader: ObjectStore
     writer: ObjectStore
+    clock: Clock
     entropy: Entropy
-    lock: Callable[[datetime], datetime | None]
-    """The instant until which an object is locked, where the store has locks."""
     identities: Sequence[Identity]
     """That open what is there now."""
     identity: Identity
@@ -49,10 +47,11 @@ def rotate(ports: RotatePorts, manifest: Manifest, progress: Progress) -> int:
     if opens(ports.reader, manifest, ports.identity):
         return 0
     keys = [segment.key for artifact in manifest.artifacts for segment in artifact.segments]
+    newer = Headers(ports.reader, manifest.database, manifest.backup)
     done = 0
 
     def fresh(key: str) -> tuple[str, SegmentHeader]:
-        current = _current(ports.reader, manifest, key, ports.identities)
+        current = _current(newer, key, ports.identities)
         return key, rewrap(current, ports.identities, ports.recipients, ports.entropy)
 
     headers = {}
@@ -62,12 +61,13 @@ def rotate(ports: RotatePorts, manifest: Manifest, progress: Progress) -> int:
             done += 1
             progress(f"rewrapping {manifest.backup}", done, len(keys))
     bundle = write_bundle(manifest.backup, headers)
+    until = ports.writer.capabilities().lock(manifest.expires_at, ports.clock.now())
     number = max(bundles(ports.reader, manifest.database, manifest.backup), default=0)
     while True:
         number += 1
         key = bundle_key(manifest.database, manifest.backup, number)
         try:
-            ports.writer.put(key, bundle, retain_until=ports.lock(manifest.expires_at))
+            ports.writer.put(key, bundle, retain_until=until)
         except ObjectExists:
             continue  # another rotation was quicker
         break
@@ -82,11 +82,7 @@ def opens(store: ObjectStore, manifest: Manifest, identity: Identity) -> bool:
     Raises ObjectMissing, StoreError's kinds.
     """
     missing = {segment.key for artifact in manifest.artifacts for segment in artifact.segments}
-    for number in bundles(store, manifest.database, manifest.backup):
-        try:
-            found = read_headers(store, manifest.database, manifest.backup, number)
-        except IntegrityError:
-            continue
+    for found in Headers(store, manifest.database, manifest.backup).all():
         missing -= {key for key, header in found.items() if _opens(header, identity)}
     # Segments of one backup were written for the same: the first that fails says enough.
     return all(_opens(_own(store, key), identity) for key in sorted(missing))
@@ -100,16 +96,10 @@ def _opens(header: SegmentHeader, identity: Identity) -> bool:
     return True
 
 
-def _current(
-    store: ObjectStore, manifest: Manifest, key: str, identities: Sequence[Identity]
-) -> SegmentHeader:
+def _current(newer: Headers, key: str, identities: Sequence[Identity]) -> SegmentHeader:
     """The header that our identities open. Raises WrongKey."""
-    own = _own(store, key)
-    if any(_opens(own, identity) for identity in identities):
-        return own
-    for number in bundles(store, manifest.database, manifest.backup):
-        header = read_headers(store, manifest.database, manifest.backup, number).get(key)
-        if header and any(_opens(header, identity) for identity in identities):
+    for header in (_own(newer.store, key), *newer.of(key)):
+        if any(_opens(header, identity) for identity in identities):
             return header
     raise WrongKey(f"no identity at hand opens object {key}")
 

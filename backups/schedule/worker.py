@@ -60,9 +60,7 @@ class Worker:
 
     def beat(self) -> None:
         """At the queue's own pace. Raises CatalogError."""
-        while self._over:
-            self.seat.done(self._over[0])
-            del self._over[0]
+        self._tell()
         now = self.clock.monotonic()
         if self._beaten is not None and 0 <= now - self._beaten < self.beat_every:
             return
@@ -92,8 +90,11 @@ class Worker:
     def _done(self, name: str) -> None:
         self._over.append(name)
         try:
-            while self._over:
-                self.seat.done(self._over[0])
-                del self._over[0]
+            self._tell()
         except BackupsError as error:  # told again with the next beat
             self.say(f"warning: {error}")
+
+    def _tell(self) -> None:
+        while self._over:
+            self.seat.done(self._over[0])
+            del self._over[0]

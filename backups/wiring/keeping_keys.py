@@ -16,7 +16,7 @@ from backups.private import replace_private, write_private
 from backups.wiring.app import App
 from backups.wiring.roles import require
 from backups.wiring.stores import destination_at, manifest_of, place_of, places, store_of
-from backups.wiring.unsealing import identities_of, sealed_bytes, unseal
+from backups.wiring.unsealing import identities_of, own_identities, sealed_bytes, unseal
 
 if TYPE_CHECKING:
     from backups.format.age import Identity
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FOR_ALL = ""
 """Instead of a customer's id: the identity of all who have none of their own."""
+WHY = "rotation"
+"""On record with each unsealing."""
 
 
 def seal_identity(app: App, url: str) -> str:
@@ -146,7 +148,7 @@ def rotate(
     new = identities[0]
     done = Rotation(str(new.recipient))
     _publish(app, customer, done.recipient)
-    everything = [*identities, *(_of_all(app) if customer else ())]
+    everything = [*identities, *(identities_of(app, FOR_ALL, WHY) if customer else ())]
     oldest: dict[str, Backup] = {}
     for entry in app.catalog.backups():  # newest first
         if customer not in (FOR_ALL, entry.customer):
@@ -179,13 +181,8 @@ def _identities(app: App, customer: str) -> tuple[Identity, ...]:
         _require_customer(app, customer)
         if not app.home.customer_identity(customer).exists():
             raise NotFound(f"customer {customer} has no restore key of their own")
-        identities_of(app, customer, "rotation")  # refused where their grant is over
-        return unseal(app, app.home.customer_identity(customer), customer, "rotation")
-    return _of_all(app)
-
-
-def _of_all(app: App) -> tuple[Identity, ...]:
-    return identities_of(app, FOR_ALL, "rotation")
+        return own_identities(app, customer, WHY)
+    return identities_of(app, FOR_ALL, WHY)
 
 
 def _begin(app: App, customer: str, identities: Sequence[Identity]) -> tuple[Identity, ...]:
@@ -236,12 +233,11 @@ def _rewrap(
     with ExitStack() as stack:
         reader = stack.enter_context(place_of(app, entry, place))
         writer = stack.enter_context(store_of(app, entry.customer, destination, "writer"))
-        now, enforced = app.clock.now(), writer.capabilities().retention
         ports = RotatePorts(
             reader=reader,
             writer=writer,
+            clock=app.clock,
             entropy=app.entropy,
-            lock=lambda until: until if enforced and until > now else None,
             identities=identities,
             identity=identities[0],
             recipients=(*map(Recipient.parse, policy.recipients), identities[0].recipient),

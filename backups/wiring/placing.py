@@ -12,7 +12,7 @@ import yaml
 
 from backups.errors import ConfigError
 from backups.private import replace_private
-from backups.settings import Home, Settings, load_settings
+from backups.settings import Home, load_settings
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -23,9 +23,9 @@ FILE = "file"
 """The place in the home, in words."""
 
 
-def catalog_place(home: Home, settings: Settings | None = None) -> Path | URL:
+def catalog_place(home: Home) -> Path | URL:
     """What the catalog is opened by, its password resolved. Raises ConfigError."""
-    settings = settings or load_settings(home)
+    settings = load_settings(home)
     if settings.catalog_url is None:
         return home.catalog
     return url_of(settings.catalog_url, settings.catalog_password)

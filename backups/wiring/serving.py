@@ -39,8 +39,9 @@ def serving(
     from backups.schedule.scheduler import Scheduler
 
     shared = app.shared and not alone
+    settings = load_settings(app.home)
     with closing(queue_of(app) if shared else embedded(app)) as queue:
-        at_once = limits(load_settings(app.home), shared=shared)
+        at_once = limits(settings, shared=shared)
         leader = Leader(
             LeaderPorts(
                 clock=app.clock,
@@ -49,7 +50,7 @@ def serving(
                 others=partial(_others, app),
                 lead=partial(leading, app),
                 renew=partial(still_leading, app),
-                lost_after=load_settings(app.home).lost_seconds,
+                lost_after=settings.lost_seconds,
                 say=say,
             )
         )

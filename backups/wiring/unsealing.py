@@ -24,29 +24,31 @@ def identities_of(app: App, customer: str, why: str) -> tuple[Identity, ...]:
     Raises RoleMissing, ConfigError, KeyRefused (also when the customer's grant is over),
     KeyServiceUnavailable.
     """
-    require(app, "restore", "opening a backup")
-    own = app.home.customer_identity(customer)
-    found: list[Identity] = []
-    if customer and own.exists():
-        if app.grants.in_force(customer, app.clock.now()) is None:
-            raise KeyRefused(
-                f"customer {customer} grants no use of their restore key now",
-                hint=f"With their consent: backups key grant {customer} --until TIME --reason "
-                "WHY --name WHO.",
-            )
-        found += unseal(app, own, customer, why)
-        # What was taken before they had a key of their own; it may have been rotated since.
-        if not (app.home.sealed_identity.exists() or app.home.restore_identity.exists()):
-            return tuple(found)
-    return (*found, *_of_all(app, why))
-
-
-def _of_all(app: App, why: str) -> tuple[Identity, ...]:
     from backups import keys
 
-    if app.home.sealed_identity.exists():
-        return unseal(app, app.home.sealed_identity, "", why)
-    return keys.load_identities(app.home.restore_identity)
+    require(app, "restore", "opening a backup")
+    home = app.home
+    found: tuple[Identity, ...] = ()
+    if customer and home.customer_identity(customer).exists():
+        found = own_identities(app, customer, why)
+        # What was taken before they had a key of their own; it may have been rotated since.
+        if not has_identity(app):
+            return found
+    if home.sealed_identity.exists():
+        return (*found, *unseal(app, home.sealed_identity, "", why))
+    return (*found, *keys.load_identities(home.restore_identity))
+
+
+def own_identities(app: App, customer: str, why: str) -> tuple[Identity, ...]:
+    """A customer's own, under a grant in force. Raises as `identities_of` does."""
+    require(app, "restore", "opening a backup")
+    if app.grants.in_force(customer, app.clock.now()) is None:
+        raise KeyRefused(
+            f"customer {customer} grants no use of their restore key now",
+            hint=f"With their consent: backups key grant {customer} --until TIME --reason "
+            "WHY --name WHO.",
+        )
+    return unseal(app, app.home.customer_identity(customer), customer, why)
 
 
 def has_identity(app: App) -> bool:

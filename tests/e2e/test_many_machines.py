@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,12 +25,11 @@ from machines_kit import (
     running,
     until,
 )
+from sample_kit import hung, whole
 
 from backups import keys, wiring
 from backups.catalog.open import open_catalog
 from backups.format.age import Identity
-from backups.run.reader import Found, list_manifests
-from backups.run.restore import check
 from backups.settings import Home
 from backups.wiring.serving import queue_of
 
@@ -81,38 +80,13 @@ class Town:
         with wiring.opened(self.house.home) as app:
             return [run.id for name in self.urls for run in app.catalog.unfinished_runs(name)]
 
-    @contextmanager
-    def hung(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Dumps of that database wait until the block ends; yields whether one does."""
-        with psycopg.connect(self.urls[name]) as connection:
-            connection.execute("lock table t in access exclusive mode")
-
-            def dumping() -> bool:
-                query = (
-                    "select count(*) > 0 from pg_locks where not granted and database = "
-                    "(select oid from pg_database where datname = current_database())"
-                )
-                return bool(connection.execute(query).fetchone()[0])  # type: ignore[index]
-
-            yield dumping
-
     def all_whole(self) -> Counter[str]:
         """How many backups of each database lie in the stores; each is read to its end."""
-        home = Home.at(self.house.home)
-        trusted = keys.load_verify_keys(home)
-        found: Counter[str] = Counter()
-        for url in self.stores.values():
-            with wiring.bare_store(url) as store:
-                for entry in list_manifests(store, trusted):
-                    assert isinstance(entry, Found), entry
-                    it = entry.manifest
-                    with wiring.recovery(url, home.restore_identity, lambda _, it=it: it) as (
-                        _,
-                        ports,
-                    ):
-                        check(ports, it, lambda *_: None)
-                    found[it.database] += 1
-        return found
+        return Counter(
+            manifest.database
+            for url in self.stores.values()
+            for manifest in whole(self.house.home, url)
+        )
 
 
 @pytest.fixture
@@ -211,7 +185,7 @@ def test_two_machines_share_the_work(town: Town) -> None:
 
 
 def test_killed_frozen_and_woken_with_two_that_decide(town: Town) -> None:
-    with town.hung("db-0") as dumping_0, town.hung("db-1") as dumping_1:
+    with hung(town.urls["db-0"]) as dumping_0, hung(town.urls["db-1"]) as dumping_1:
         apply(town)
         killed = town.machine("killed")
         decider = town.machine("decider", "serve", "none")
@@ -238,7 +212,7 @@ def test_killed_frozen_and_woken_with_two_that_decide(town: Town) -> None:
 
 
 def test_the_catalog_restarts_in_the_middle(town: Town) -> None:
-    with town.hung("db-0") as dumping:
+    with hung(town.urls["db-0"]) as dumping:
         apply(town)
         machines = [town.machine("one", "serve"), town.machine("two")]
         until(dumping, "a dump under way")
@@ -255,7 +229,7 @@ def test_the_catalog_restarts_in_the_middle(town: Town) -> None:
 
 def test_a_machine_cut_off_from_the_catalog_does_no_harm(town: Town) -> None:
     """Its sessions are ended and it may not log in any more; others do its work."""
-    with town.hung("db-0") as dumping, psycopg.connect(town.server.url) as admin:
+    with hung(town.urls["db-0"]) as dumping, psycopg.connect(town.server.url) as admin:
         admin.autocommit = True
         admin.execute("create role cut superuser login")
         apply(town)
@@ -282,7 +256,7 @@ def test_a_machine_cut_off_from_the_catalog_does_no_harm(town: Town) -> None:
 
 
 def test_a_job_that_is_cancelled_ends(town: Town) -> None:
-    with town.hung("db-0") as dumping:
+    with hung(town.urls["db-0"]) as dumping:
         apply(town)
         machine = town.machine("one", "serve")
         until(dumping, "a dump under way")
@@ -294,7 +268,7 @@ def test_a_job_that_is_cancelled_ends(town: Town) -> None:
 
 
 def test_a_stop_lets_what_runs_come_to_its_end(town: Town) -> None:
-    with town.hung("db-0") as dumping:
+    with hung(town.urls["db-0"]) as dumping:
         apply(town)
         machine = town.machine("one", "serve")
         until(dumping, "a dump under way")

@@ -5,24 +5,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-import psycopg
 import pytest
 import yaml
+from machines_kit import until
+from sample_kit import hung, whole
 from serve_kit import FileClock, Server
 
-from backups import keys, wiring
+from backups import wiring
 from backups.clock import SystemClock
 from backups.model import Policy
-from backups.run.reader import Found, list_manifests
-from backups.run.restore import check
 from backups.schedule.due import slot
-from backups.settings import Home
 
 if TYPE_CHECKING:
     from conftest import House  # type: ignore[attr-defined]
@@ -80,24 +77,6 @@ class Town:
         with wiring.opened(self.house.home) as app:
             return Counter(run.state for run in app.catalog.runs(name))
 
-    @contextmanager
-    def hung(self, name: str) -> Iterator[Callable[[], None]]:
-        """A dump of that database waits until the block ends; yields a call that comes back
-        once one does."""
-        with psycopg.connect(self.urls[name]) as connection:
-            connection.execute("lock table t in access exclusive mode")
-
-            def dumping() -> None:
-                query = (
-                    "select count(*), pg_sleep(0.05) from pg_locks "
-                    "where not granted and database = "
-                    "(select oid from pg_database where datname = current_database())"
-                )
-                while not connection.execute(query).fetchone()[0]:  # type: ignore[index]
-                    pass
-
-            yield dumping
-
     def keys(self) -> dict[str, set[str]]:
         found = {}
         for name, url in self.stores.items():
@@ -107,20 +86,11 @@ class Town:
 
     def whole_backups(self) -> list[tuple[str, datetime]]:
         """Database and snapshot of every backup in the buckets, each read to its end."""
-        home = Home.at(self.house.home)
-        trusted = keys.load_verify_keys(home)
         listed = []
         for name, url in self.stores.items():
-            with wiring.bare_store(url) as store:
-                for entry in list_manifests(store, trusted):
-                    assert isinstance(entry, Found), entry
-                    manifest = entry.manifest
-                    assert (manifest.database, manifest.customer) == (name, CUSTOMERS[name])
-                    listed.append((name, manifest.snapshot_at))
-                    with wiring.recovery(
-                        url, home.restore_identity, lambda _, it=manifest: it
-                    ) as (_, ports):
-                        check(ports, manifest, lambda *_: None)
+            for manifest in whole(self.house.home, url):
+                assert (manifest.database, manifest.customer) == (name, CUSTOMERS[name])
+                listed.append((name, manifest.snapshot_at))
         return listed
 
 
@@ -155,12 +125,12 @@ def test_three_days(town: Town) -> None:
     first.settle()
     second = town.serve()
     second.until("another instance leads")
-    with town.hung("shop") as dumping:
+    with hung(town.urls["shop"]) as dumping:
         at = town.next_slot("shop")
         first.live(at - MINUTE, STEP)
         town.clock.set(at)
         first.until("shop: started")
-        dumping()
+        until(dumping, "a dump")
         first.kill()
         second.until("leading")
     assert town.runs("shop")["interrupted"] == 1, "its worker noticed, and said so"
@@ -169,12 +139,12 @@ def test_three_days(town: Town) -> None:
     assert town.runs("shop")["committed"] >= 1
 
     # The second: the whole machine is lost in the middle of a backup, and away for hours.
-    with town.hung("blog") as dumping:
+    with hung(town.urls["blog"]) as dumping:
         at = town.next_slot("blog")
         second.live(at - MINUTE, STEP)
         town.clock.set(at)
         second.until("blog: started")
-        dumping()
+        until(dumping, "a dump")
         second.kill_all()
     assert town.runs("blog")["running"] == 1, "nobody was left to say what became of it"
     town.clock.set(at + 5 * timedelta(hours=1))
@@ -185,22 +155,22 @@ def test_three_days(town: Town) -> None:
     assert town.runs("blog")["interrupted"] == 1
 
     # The third: one that hangs is ended and tried again; a stop lets what runs come to its end.
-    with town.hung("shop") as dumping:
+    with hung(town.urls["shop"]) as dumping:
         at = town.next_slot("shop")
         third.live(at - MINUTE, STEP)
         town.clock.set(at)
         third.until("shop: started")
-        dumping()
+        until(dumping, "a dump")
         town.clock.set(at + timedelta(hours=1))
         third.until("shop: failed: ended by the scheduler: it made no progress for too long")
     town.clock.set(town.clock.now() + 10 * MINUTE)
     third.settle()
-    with town.hung("blog") as dumping:
+    with hung(town.urls["blog"]) as dumping:
         at = town.next_slot("blog")
         third.live(at - MINUTE, STEP)
         town.clock.set(at)
         third.until("blog: started")
-        dumping()
+        until(dumping, "a dump")
         third.process.terminate()
         third.until("draining: 1 running")
     assert third.end() == 0

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from backups.engines.sandbox import programs
 from backups.errors import ToolError
 
 Kind = Literal["bubblewrap", "unshare", "plain"]
@@ -26,7 +27,6 @@ USERS = ("backups-scratch", "nobody")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 """Of everything inside; nothing of ours is handed on."""
 
-_SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")
 _CONFIGURATION = ("/etc/ld.so.cache", "/etc/alternatives")
 _NO_RIGHTS = ("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 _PLACES = "sees only programs, read-only, and its own directory"
@@ -125,13 +125,7 @@ class Boundary:
             yield from ("--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP")
         else:
             yield from ("--unshare-user", "--disable-userns", "--cap-drop", "ALL")
-        yield from ("--ro-bind", "/usr", "/usr")
-        for name in _SYSTEM:
-            path = Path("/", name)
-            if path.is_symlink():
-                yield from ("--symlink", os.readlink(path), str(path))
-            elif path.is_dir():
-                yield from ("--ro-bind", str(path), str(path))
+        yield from programs()
         yield from ("--proc", "/proc", "--dev", "/dev")
         # What bwrap makes by itself on the way to a mount is for its own user only.
         parents = {p for path in (room.folder, *room.programs) for p in path.parents}

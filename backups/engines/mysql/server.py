@@ -88,8 +88,9 @@ class Login:
     def _files(self) -> list[Path]:
         """What a tool has to see to reach the server."""
         socket = self.options.get("socket", "/run/mysqld/mysqld.sock")
-        named = [self.options.get(name, "") for name in ("ssl-ca", "ssl-cert", "ssl-key")]
-        found = [Path(socket).parent, *(Path(name) for name in named if name)]
+        found = [Path(socket).parent]
+        if "ssl-ca" in self.options:
+            found.append(Path(self.options["ssl-ca"]))
         return [path for path in found if path.exists()]
 
     def _said(self) -> dict[str, str]:
