@@ -47,6 +47,7 @@ IAM_PACKAGES = ["moto[s3]==5.2.5", "flask", "flask-cors"]
 AZURITE_PACKAGE = "azurite@3.35.0"  # later releases want Node 21
 AWSCLI_PACKAGE = "awscli==1.46.3"
 VECTORS_PACKAGE = "cctv-age@0.2.0"
+TEST_EXTRAS = "[test,serve,workers,gcs,azure,report,api,mysql]"
 
 # Writes each vector of the kit to a file; the package keeps them as base64 in a module.
 UNPACK_VECTORS = """
@@ -77,13 +78,13 @@ def project_plain() -> None:
 
 
 def project_test() -> None:
-    project("[test,serve,workers,gcs,azure,report,api,mysql]")
+    project(TEST_EXTRAS)
 
 
 def project(extras: str) -> None:
     """The project itself, editable, in .venv; an environment for tests serves the demo too."""
     inputs = (ROOT / "pyproject.toml").read_text()
-    if not extras and stamped(VENV, "[test,serve,gcs,azure,report,api,mysql]" + inputs):
+    if not extras and stamped(VENV, TEST_EXTRAS + inputs):
         return
 
     def build() -> None:
@@ -139,6 +140,7 @@ def system_tools() -> None:
         "bwrap": "bubblewrap",  # keeps scratch servers in
         "rclone": "rclone",  # a second client of the Google Cloud Storage endpoint
         "node": "nodejs",
+        "chromium": "chromium",  # the pages are looked at with it
         "mariadbd": "mariadb-server",
     }
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # where servers are

@@ -194,7 +194,10 @@ def make_database() -> Iterator[MakeDatabase]:
 
     def make(server_url: str, name: str | None = None, sql: str = "") -> str:
         name = name or unique("test_")
-        run(server_url, quoted.SQL("CREATE DATABASE {}").format(quoted.Identifier(name)))
+        run(
+            server_url,
+            quoted.SQL("CREATE DATABASE {} TEMPLATE template0").format(quoted.Identifier(name)),
+        )
         made.append((server_url, name))
         url = database_url(server_url, name)
         if sql:

@@ -59,7 +59,8 @@ class PostgresKit:
     def make(self, *statements: str) -> Source:
         source = self.fresh()
         with psycopg.connect(self._server, autocommit=True) as connection:
-            connection.execute(f'create database "{self._made[-1]}"')  # type: ignore[arg-type]
+            made = f'create database "{self._made[-1]}" template template0'
+            connection.execute(made)  # type: ignore[arg-type]
         with self.session(source) as execute:
             for statement in statements:
                 execute(statement)

@@ -20,6 +20,8 @@ class Chore:
     name: str
     every: timedelta
     lane: Lane
+    lock: str = ""
+    """Chores with the same one are not done at once."""
 
 
 WATCH = Chore("watch", timedelta(minutes=1), "house")
@@ -30,11 +32,11 @@ HEADS = Chore("heads", timedelta(days=1), "house")
 """Publishes the head of the audit chain."""
 CATALOG = Chore("catalog", timedelta(days=1), "house")
 """Backs up the catalog into the operator's own store, where the settings name one."""
-DRILLS = Chore("drills", timedelta(minutes=10), "drill")
+DRILLS = Chore("drills", timedelta(minutes=10), "drill", "tests")
 """Makes the restore tests that are due."""
 REPORTS = Chore("reports", timedelta(hours=6), "house")
 """Publishes the reports of the month that is over."""
-SELF_TEST = Chore("self-test", timedelta(hours=12), "drill")
+SELF_TEST = Chore("self-test", timedelta(hours=12), "drill", "tests")
 """The month's test of the verifier itself, and the month's cold start."""
 POSTURE = Chore("posture", timedelta(days=7), "posture")
 """Looks at how customers' stores are set up."""

@@ -38,7 +38,8 @@ def job_of(name: str, lock: str = "", *, hurry: bool = False) -> Job:
     if name.startswith(CHORE):
         chore = _CHORES[name.removeprefix(CHORE).partition("/")[0]]
         rank = LANES[chore.lane][1] + (SCRUB_LAST if chore.name == "scrub" else 0)
-        return Job(name, chore.lane, rank)
+        # Further ones of a kind are there to be done beside the first.
+        return Job(name, chore.lane, rank, "" if "/" in name else chore.lock)
     if name.startswith(REQUEST):
         return Job(name, "restore", LANES["restore"][1] + 1)
     rank = LANES["backup"][1]
