@@ -57,4 +57,5 @@ def test_alert_rules_speak_of_metrics_that_there_are() -> None:
         assert names
         for name in names:
             assert f'"{name}"' in source
-        assert {"summary", "runbook"} <= rule["annotations"].keys()
+        (page,) = re.findall(r"runbook/\S+\.md", rule["annotations"]["runbook"])
+        assert (DEPLOY / page).is_file()
