@@ -167,6 +167,7 @@ def free_name(make_database: Callable[..., str], url: str) -> str:
     return made
 
 
+@pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.full)])
 def test_two_machines_share_the_work(town: Town) -> None:
     apply(town)
     first = town.machine("first", "serve")
