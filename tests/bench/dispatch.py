@@ -38,6 +38,8 @@ PLACES = 4
 LATENCY = 0.1
 """Seconds of each job."""
 RELEASED = 64
+PAUSE = 0.05
+"""Seconds between two looks of who decides."""
 LOST_AFTER = 60.0
 
 
@@ -91,6 +93,7 @@ def run(url: str, jobs: int, workers: int) -> Row:
                 if name not in open_:
                     plan.ended(name, now, taken=now)
                     ended += 1
+            over.wait(PAUSE)
         seconds = CLOCK.monotonic() - (began or 0.0)
         over.set()
         for process in processes:
