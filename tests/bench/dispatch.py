@@ -1,6 +1,6 @@
 """What it takes to hand out a day's backups through the queue that machines share.
 
-python tests/bench/dispatch.py [--jobs 30000] [--workers 1,2,4,8] [--json]
+python tests/bench/dispatch.py [--jobs 30000] [--workers 1,2,4,8] [--released 64] [--json]
 
 Wants BACKUPS_TEST_PG_15. One process decides: it plans a fleet of that many databases, all due,
 and keeps a few of them in the queue, by the same plan and limits as `serve`. Workers are
@@ -37,7 +37,6 @@ PLACES = 4
 """Of each worker."""
 LATENCY = 0.1
 """Seconds of each job."""
-RELEASED = 64
 PAUSE = 0.05
 """Seconds between two looks of who decides."""
 LOST_AFTER = 60.0
@@ -69,8 +68,8 @@ def work(url: str, over: multiprocessing.synchronize.Event) -> None:
             over.wait(max(0.0, min(soonest, 0.02)))
 
 
-def run(url: str, jobs: int, workers: int) -> Row:
-    """One day, with as many workers."""
+def run(url: str, jobs: int, workers: int, released: int) -> Row:
+    """One day, with as many workers and as many jobs in the queue at once."""
     context = multiprocessing.get_context("spawn")
     over = context.Event()
     now = planning.BEGIN + timedelta(hours=22)
@@ -78,7 +77,7 @@ def run(url: str, jobs: int, workers: int) -> Row:
         plan = Plan()
         plan.declare(planning.fleet(jobs), planning.BEGIN)
         plan.ask_all(now)
-        limits = Limits(max(RELEASED, 2 * PLACES * workers), PLACES * workers, 64)
+        limits = Limits(released, PLACES * workers, 64)
         processes = [context.Process(target=work, args=(url, over)) for _ in range(workers)]
         for process in processes:
             process.start()
@@ -106,7 +105,7 @@ def run(url: str, jobs: int, workers: int) -> Row:
     )  # fmt: skip
 
 
-def run_all(server: str, jobs: int, workers: list[int]) -> list[Row]:
+def run_all(server: str, jobs: int, workers: list[int], released: int) -> list[Row]:
     """Each in a database of its own."""
     rows = []
     for count in workers:
@@ -114,7 +113,9 @@ def run_all(server: str, jobs: int, workers: list[int]) -> list[Row]:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
         try:
-            rows.append(run(urlsplit(server)._replace(path=f"/{name}").geturl(), jobs, count))
+            rows.append(
+                run(urlsplit(server)._replace(path=f"/{name}").geturl(), jobs, count, released)
+            )
         finally:
             with psycopg.connect(server, autocommit=True) as admin:
                 admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
@@ -137,10 +138,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=30_000)
     parser.add_argument("--workers", default="1,2,4,8")
+    parser.add_argument("--released", type=int, default=64, help="the program's own setting")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     server = os.environ["BACKUPS_TEST_PG_15"]
-    rows = run_all(server, asked.jobs, [int(each) for each in asked.workers.split(",")])
+    rows = run_all(
+        server, asked.jobs, [int(each) for each in asked.workers.split(",")], asked.released
+    )
     print(json.dumps([asdict(row) for row in rows], indent=2) if asked.json else table(rows))
 
 

@@ -11,7 +11,7 @@ import pytest
 def test_two_workers_get_through_more_than_one(
     pg15_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = dispatch.run_all(pg15_url, 300, [1, 2])
+    rows = dispatch.run_all(pg15_url, 300, [1, 2], 64)
     with capsys.disabled():
         print(f"\n{dispatch.table(rows)}")
     one, two = rows
