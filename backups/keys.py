@@ -58,6 +58,17 @@ def keys_of(home: Home, roles: Collection[Role]) -> set[Path]:
     return needed
 
 
+def roles_of(home: Home) -> set[Role]:
+    """What the keys in a home are enough for; if it was made `--like` another, its roles."""
+    found: set[Role] = {"api"}
+    if home.signing_key.exists():
+        found |= {"backup", "prune"}
+    customers = home.keys.glob("customer-*.sealed")
+    if any(key.exists() for key in (home.restore_identity, home.sealed_identity, *customers)):
+        found.add("restore")
+    return found
+
+
 def load_enrolment_key(home: Home, entropy: Entropy) -> bytes:
     """32 bytes that external ids, ownership nonces and canaries are derived from; made when
     first asked for. Raises ConfigError."""

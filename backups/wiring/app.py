@@ -116,10 +116,10 @@ def opened(
     clock: Clock | None = None,
     *,
     anew: bool = False,
-    roles: Collection[Role] = ROLES,
+    roles: Collection[Role] | None = None,
 ) -> Iterator[App]:
     """The home at `path`, by the machine's clock or another; its keys are used as far as
-    `roles` allow.
+    `roles` allow. None: all of them, and among machines those whose keys this home has.
 
     A catalog that was lost is made again only when asked to, `anew`, and is then in doubt.
     Raises ConfigError when there is no home, CatalogError.
@@ -150,6 +150,10 @@ def opened(
             hint="Bring it back with `backups catalog restore --store URL`, or make it anew "
             "from the stores with `backups catalog rebuild`.",
         )
+    if roles is None:
+        from backups.keys import roles_of
+
+        roles = ROLES if isinstance(place, Path) else roles_of(home)
     clock, entropy = clock or SystemClock(), SystemEntropy()
     journal = Journal(f"{getpass.getuser()}@{socket.gethostname()}", clock, entropy)
     with closing(open_catalog(place, journal)) as catalog:

@@ -19,12 +19,14 @@ import command_kit
 import psycopg
 import pytest
 import yaml
+from machines_kit import catalog_server, running
 from prune_kit import SetClock
 from test_main_job import documented
 
 from backups import wiring
 from backups.clock import SystemClock
-from backups.errors import ApprovalMissing, PlanVoid, UsageError
+from backups.errors import ApprovalMissing, PlanVoid, RoleMissing, UsageError
+from backups.schedule.jobs import NOW
 from backups.wiring import replacing
 
 if TYPE_CHECKING:
@@ -234,6 +236,33 @@ def test_a_second_person_must_agree(live: Live) -> None:
     cancelled = live.plan()
     live.house.must("replace", "cancel", cancelled["replacement_id"])
     assert live.start(cancelled).code == UsageError.exit_code
+
+
+def test_a_machine_that_only_restores_asks_another_for_the_safety_backup(live: Live) -> None:
+    home = live.house.path / "restores"
+
+    def call(*arguments: str) -> Any:
+        return live.house.must("--home", str(home), "replace", *arguments, "--json").json
+
+    with catalog_server() as server, running() as start:
+        live.house.must("catalog", "move", "--to", server.url)
+        for roles, path in (("restore", home), ("backup", live.house.path / "backs-up")):
+            like = ("--like", str(live.house.home), "--roles", roles)
+            live.house.must("--home", str(path), "init", *like)
+        refused = live.house.call("--home", str(home), "run", "shop")
+        assert refused.code == RoleMissing.exit_code, "said before it looks for a key"
+        decides = start(live.house.home, "serve", "none")
+        worker = start(live.house.path / "backs-up", "worker", "backup")
+        plan = call("plan", live.backup)
+        done = call("start", plan["replacement_id"], "--confirm", live.name)
+        assert done["state"] == "replaced"
+        assert live.rows() == 40
+        newest = live.house.must("list", "--json").json[0]
+        assert newest["backup_id"] == done["safety_backup"] != live.backup
+        undone = call("undo", plan["replacement_id"])
+        assert (undone["state"], live.rows()) == ("undone", 20)
+        assert (worker.end(), decides.end()) == (0, 0)
+        assert worker.has_said(f"{NOW}shop")
 
 
 # --- killed -----------------------------------------------------------------------------
