@@ -30,7 +30,8 @@
     │   ├── DumpFailed         44   the dump did not end well          (retryable)
     │   ├── TargetRefused      45   the target is not one we may write to
     │   ├── RestoreFailed      46   the target did not take the data
-    │   └── EnvironmentLacks   47   the target server lacks what the backup needs
+    │   ├── EnvironmentLacks   47   the target server lacks what the backup needs
+    │   └── RestoredInPart     48   restored, and what could not be made is named
     ├── VerificationFailed     50   the copy is not equal to its fingerprint
     ├── PlanVoid               51   what was planned is not so any more
     ├── ApprovalMissing        52   a person, or a time to think, is still missing
@@ -218,6 +219,11 @@ class RestoreFailed(EngineError):
 class EnvironmentLacks(EngineError):
     exit_code = 47
     hint = "Install what is named on the target server, or restore elsewhere."
+
+
+class RestoredInPart(EngineError):
+    exit_code = 48
+    hint = "The copy is there under its name. Make what is listed by hand, or do without it."
 
 
 class VerificationFailed(BackupsError):

@@ -205,6 +205,8 @@ class Fingerprint:
     """All large objects as one pseudo-table: a row is an object."""
     not_compared: tuple[str, ...] = ()
     """What the dump doesn't carry rows of, each named with its reason."""
+    not_backed_up: tuple[str, ...] = ()
+    """What the source held and the backup doesn't carry, each named with its reason."""
 
 
 # --- databases ------------------------------------------------------------------------
@@ -252,6 +254,22 @@ class RestoreOptions:
     """Make roles that the target server lacks, without login."""
     only: tuple[str, ...] = ()
     """Schemas and tables, as the engine names them; none: all there is."""
+    owner: str = ""
+    """The role that is to own all that is restored; empty: the source's owners."""
+    no_privileges: bool = False
+    """Leave out who else may use what is restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unrestored:
+    """One thing that a copy lacks, or has in another form than its source."""
+
+    subject: str
+    """Kind and name, as `foreign key ord_cust_fkey of public.ord`."""
+    reason: str
+    """What the server said, and what was done instead."""
+    at_source: bool
+    """The source's own rows or definitions cause it: no restore could make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +280,8 @@ class Written:
     """What the copy is to contain: all of the backup, or the part that was asked for."""
     notes: tuple[str, ...] = ()
     """What was done differently from the source, in words."""
+    exceptions: tuple[Unrestored, ...] = ()
+    """What the copy lacks; `expected` is without it."""
 
 
 # --- the fleet ------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class Difference:
     subject: str
     expected: str
     actual: str
+    item: tuple[str, str, str] | None = None
+    """Kind, schema and name of the object whose definition differs."""
 
     def __str__(self) -> str:
         return f"{self.check}: {self.subject}: expected {self.expected}, is {self.actual}"
@@ -123,8 +125,11 @@ def _fields(document: _Document) -> dict[str, Any]:
         tables=tuple(sorted(found.tables)),
         sequences=tuple(sorted(found.sequences)),
         not_compared=tuple(sorted(found.not_compared)),
+        not_backed_up=tuple(sorted(found.not_backed_up)),
     )
     fields: dict[str, Any] = _DOCUMENT.dump_python(replace(document, fingerprint=ordered))
+    if not ordered.not_backed_up:  # came later than the rest: older backups have no such list
+        del fields["fingerprint"]["not_backed_up"]
     return fields
 
 
@@ -140,7 +145,7 @@ def differences(expected: Fingerprint, actual: Fingerprint) -> tuple[Difference,
     every = [
         *_between("engine", {"database": expected.engine}, {"database": actual.engine}),
         *_between("structure", _columns(expected), _columns(actual)),
-        *_between("structure", _objects(expected), _objects(actual)),
+        *_definitions(expected, actual),
         *_tables(expected, actual),
         *_between("sequences", _sequences(expected), _sequences(actual)),
         *_large_objects(expected.large_objects, actual.large_objects),
@@ -187,6 +192,16 @@ def _columns(found: Fingerprint) -> dict[str, str]:
         + ", ".join(quote(column) for column in table.columns)
         for table in found.tables
     }
+
+
+def _definitions(expected: Fingerprint, actual: Fingerprint) -> Iterator[Difference]:
+    keys = {
+        _subject(*key): key
+        for found in (expected, actual)
+        for key in ((item.kind, item.schema, item.name) for item in found.objects)
+    }
+    for item in _between("structure", _objects(expected), _objects(actual)):
+        yield replace(item, item=keys[item.subject])
 
 
 def _objects(found: Fingerprint) -> dict[str, str]:

@@ -48,6 +48,10 @@ class Restoration(Protocol):
     def fingerprint(self) -> Fingerprint:
         """What the copy contains now, published or not."""
 
+    def definitions(self, kind: str, schema: str, name: str, /) -> tuple[str, str] | None:
+        """The text of one object's definition in the source and in the copy, after
+        `fingerprint`; empty where it is missing. None: the engine keeps no such texts."""
+
     def publish(self) -> None:
         """Give the copy its final name. Raises TargetRefused when that is taken by now."""
 

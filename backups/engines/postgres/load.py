@@ -8,7 +8,7 @@ of them busy too. The order of rows in a table is then not the source's; SQL pro
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import Queue
@@ -17,10 +17,11 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from backups.engines.postgres.archive import LargeObject, Rows
+from backups.engines.postgres.archive import ArchiveParser, Event, Head, LargeObject, Rows
 from backups.engines.postgres.server import Login, connected
-from backups.engines.postgres.toc import TocEntry
-from backups.errors import BackupsError, EnvironmentLacks, RestoreFailed
+from backups.engines.postgres.toc import Toc, TocEntry
+from backups.errors import BackupsError, DumpFailed, EnvironmentLacks, RestoreFailed
+from backups.ports import Blocks, Progress
 
 WAITING = 2
 """Blocks of rows, of about 1 MiB, that wait for a session."""
@@ -131,6 +132,47 @@ class Loader:
         for lane in self._lanes:
             if lane.error:
                 raise lane.error
+
+
+class ArchiveRows:
+    """The archive's stream: first its table of contents, then the data."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._rest = blocks
+        self._parser = ArchiveParser()
+        self._events: list[Event] = []
+        self._bytes = 0
+        self.head = self._read_head()
+
+    def load(self, target: Loader, wanted: Toc, progress: Progress) -> None:
+        """Give the data of those entries to `target`; all of it is read. Raises DumpFailed
+        unless the archive is complete."""
+        entries = {entry.dump_id for entry in wanted.entries}
+        self._give(self._events, target, entries)
+        for block in self._rest:
+            self._give(self._parser.feed(block), target, entries)
+            self._bytes += len(block)
+            progress("loading rows", self._bytes, None)
+        self._parser.finish()
+        target.finish()
+
+    def _read_head(self) -> Head:
+        for block in self._rest:
+            self._bytes += len(block)
+            events = self._parser.feed(block)
+            if events and isinstance(events[0], Head):
+                self._events = events[1:]
+                return events[0]
+        raise DumpFailed("the archive ends inside its table of contents")
+
+    def _give(self, events: Iterable[Event], target: Loader, entries: set[int]) -> None:
+        for event in events:
+            if isinstance(event, Head) or event.entry.dump_id not in entries:
+                continue
+            if isinstance(event, Rows):
+                target.rows(event)
+            elif isinstance(event, LargeObject):
+                target.large_object(event)
 
 
 @contextmanager

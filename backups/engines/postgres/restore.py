@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +14,8 @@ import psycopg
 from psycopg import Connection
 
 from backups.engines.beside import removed_at_the_end
-from backups.engines.postgres import around, dump, preflight, readback
-from backups.engines.postgres.archive import (
-    ArchiveParser,
-    Event,
-    Head,
-    LargeObject,
-    Rows,
-)
-from backups.engines.postgres.load import Loader, loader
+from backups.engines.postgres import around, create, dump, preflight, readback
+from backups.engines.postgres.load import ArchiveRows, loader
 from backups.engines.postgres.partial import Part, of_part, part
 from backups.engines.postgres.process import running
 from backups.engines.postgres.remove import beside, claim, drop_database, sweep
@@ -39,7 +32,6 @@ from backups.engines.process import Child
 from backups.errors import (
     AccessDenied,
     BackupsError,
-    DumpFailed,
     EnvironmentLacks,
     RestoreFailed,
     TargetRefused,
@@ -108,8 +100,7 @@ class PostgresRestoration:
         with connected(self._server) as connection:
             notes = self._make_roles(connection, expected.roles)
             major = preflight.major(connection)
-            create = around.create_database(name, expected.settings, major)
-            connection.execute(create)
+            connection.execute(create.create_database(name, expected.settings, major))
             connection.execute(quoted("REVOKE CONNECT ON DATABASE {d} FROM PUBLIC", d=name))
             tablespaces = {
                 r[0] for r in connection.execute("SELECT spcname FROM pg_tablespace")
@@ -118,7 +109,7 @@ class PostgresRestoration:
             with connected(self._copy) as connection:
                 connection.execute("DROP SCHEMA public")
         with private_folder() as folder:
-            archive = _Archive(artifact("archive"))
+            archive = ArchiveRows(artifact("archive"))
             tools = choose(major, _major(archive.head.toc.tool_version))
             notes.extend(tools.warnings())
             wanted = Part(archive.head.toc, ())
@@ -148,7 +139,7 @@ class PostgresRestoration:
             after = ["--section=post-data", f"--jobs={jobs}", str(toc)]
             self._restore(tools, [*options, *after], folder)
         with connected(self._copy) as connection:
-            around.apply(connection, name, expected.settings)
+            create.apply(connection, name, expected.settings)
         self._loaded = tools, wanted.toc
         return Written(expected, tuple(notes))
 
@@ -160,6 +151,10 @@ class PostgresRestoration:
         with private_folder() as folder:
             found = readback.fingerprint(self._copy, tools, toc, folder, self._jobs)
         return replace(found, roles=()) if self._options.only else found
+
+    def definitions(self, _kind: str, _schema: str, _name: str, /) -> None:
+        """See the port: no such texts are kept."""
+        return None
 
     def publish(self) -> None:
         """Rename; an empty database of that name leaves in the same transaction."""
@@ -290,47 +285,6 @@ def failure(child: Child, code: int) -> BackupsError:
     if any(phrase in words for phrase in dump.GONE):
         return Unreachable(f"{child.name} failed: {words}")
     return RestoreFailed(f"{child.name} failed: {words}")
-
-
-class _Archive:
-    """The archive's stream: first its table of contents, then the data."""
-
-    def __init__(self, blocks: Blocks) -> None:
-        self._rest = blocks
-        self._parser = ArchiveParser()
-        self._events: list[Event] = []
-        self._bytes = 0
-        self.head = self._read_head()
-
-    def load(self, target: Loader, wanted: Toc, progress: Progress) -> None:
-        """Give the data of those entries to `target`; all of it is read. Raises DumpFailed
-        unless the archive is complete."""
-        entries = {entry.dump_id for entry in wanted.entries}
-        self._give(self._events, target, entries)
-        for block in self._rest:
-            self._give(self._parser.feed(block), target, entries)
-            self._bytes += len(block)
-            progress("loading rows", self._bytes, None)
-        self._parser.finish()
-        target.finish()
-
-    def _read_head(self) -> Head:
-        for block in self._rest:
-            self._bytes += len(block)
-            events = self._parser.feed(block)
-            if events and isinstance(events[0], Head):
-                self._events = events[1:]
-                return events[0]
-        raise DumpFailed("the archive ends inside its table of contents")
-
-    def _give(self, events: Iterable[Event], target: Loader, entries: set[int]) -> None:
-        for event in events:
-            if isinstance(event, Head) or event.entry.dump_id not in entries:
-                continue
-            if isinstance(event, Rows):
-                target.rows(event)
-            elif isinstance(event, LargeObject):
-                target.large_object(event)
 
 
 def listed(toc: Toc, *, rows: bool = False) -> bytes:

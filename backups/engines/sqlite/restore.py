@@ -71,6 +71,10 @@ class SqliteRestoration:
         with translated(there), closing(connect(there, immutable=True)) as connection:
             return fingerprint(connection, there)
 
+    def definitions(self, _kind: str, _schema: str, _name: str, /) -> None:
+        """See the port: no such texts are kept."""
+        return None
+
     def publish(self) -> None:
         """Give the file its name, on disk when this returns."""
         require_free(self._path)
