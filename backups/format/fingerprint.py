@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -55,7 +55,7 @@ class Difference:
     subject: str
     expected: str
     actual: str
-    item: tuple[str, str, str] | None = None
+    item: tuple[str, str, str] | None = field(default=None, compare=False)
     """Kind, schema and name of the object whose definition differs."""
 
     def __str__(self) -> str:
