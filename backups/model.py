@@ -316,6 +316,8 @@ class Backup:
     manifest_sha256: str
     seconds: float | None = None
     """How long the run took; unknown after a rebuild."""
+    warnings: tuple[str, ...] = ()
+    """The manifest's."""
 
 
 @dataclass(frozen=True, slots=True)

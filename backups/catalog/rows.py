@@ -69,6 +69,10 @@ def list_backup(connection: Connection, backup: Backup) -> bool:
         return True
     # A copy has a manifest of its own, and a rebuild knows no duration; all else must agree.
     known = model_of(Backup, row)
+    if row.warnings is None:
+        known = dataclasses.replace(known, warnings=backup.warnings)
+        values = {"warnings": list(backup.warnings)}
+        connection.execute(update(table).where(table.c.id == backup.id).values(**values))
     if backup.store_url == known.store_url:
         same = dataclasses.replace(backup, seconds=known.seconds)
     else:

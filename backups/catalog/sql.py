@@ -97,7 +97,10 @@ def one(
 
 def model_of(kind: type[T], row: Row[Any]) -> T:
     """A row as its dataclass."""
-    return kind(**row._mapping)
+    fields = dict(row._mapping)
+    if "warnings" in fields:  # JSON knows no tuples
+        fields["warnings"] = tuple(fields["warnings"] or ())
+    return kind(**fields)
 
 
 def fields_of(record: Run | Backup | Operation) -> dict[str, Any]:

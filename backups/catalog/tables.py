@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from backups.catalog.columns import Id, Instant, metadata
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration. Four digits that count up: a higher one is a newer release's."""
 
 
@@ -101,6 +101,8 @@ backups = Table(
     Column("store_url", Text, nullable=False),
     Column("manifest_sha256", String(64), nullable=False),
     Column("seconds", Double),
+    # None: listed before warnings were kept here. A rebuild fills it in.
+    Column("warnings", JSON(none_as_null=True)),
     _of_one_customer(),
     CheckConstraint("plain_bytes >= 0 AND stored_bytes >= 0", name="bytes"),
     Index(None, "database", "created_at"),

@@ -6,6 +6,7 @@ import click
 
 from backups.cli.home import databases, pass_home_path
 from backups.cli.output import as_json, complete, print_json, progress, seconds, size, when
+from backups.lacking import not_carried
 
 
 @click.command(epilog="Example: backups run acme-main --json")
@@ -21,10 +22,11 @@ def command(home: str, database: str, anyway: bool, json_: bool) -> None:
     from backups import wiring
     from backups.run.backup import back_up
 
+    lacks: list[str] = []
     with wiring.opened(home) as app:
         policy = app.catalog.policy(database)
         with progress() as show:
-            with wiring.backup_ports(app, policy, anyway=anyway) as ports:
+            with wiring.backup_ports(app, policy, anyway=anyway, name=lacks.extend) as ports:
                 backup = back_up(ports, policy, wiring.source_of(policy), show)
             for store in wiring.lacking(app, policy, backup):
                 wiring.copy_to(app, backup, store, show)
@@ -39,6 +41,8 @@ def command(home: str, database: str, anyway: bool, json_: bool) -> None:
         "created_at": backup.created_at,
         "expires_at": backup.expires_at,
         "stores": stores,
+        "not_backed_up": lacks,
+        "warnings": list(backup.warnings),
     }
     if json_:
         print_json(result)
@@ -49,3 +53,8 @@ def command(home: str, database: str, anyway: bool, json_: bool) -> None:
         f"kept until {when(backup.expires_at)}"
         + (f", in {len(stores)} stores" if len(stores) > 1 else "")
     )
+    for words in backup.warnings:
+        if not lacks or not not_carried([words]):  # those that have names are told by name
+            click.echo(f"warning: {words}")
+    for words in lacks:
+        click.echo(f"not backed up: {words}")

@@ -6,15 +6,16 @@ import click
 
 from backups.cli.home import backups_and_databases, pass_home_path
 from backups.cli.output import as_json, complete, print_json, print_table, size, warn, when
-from backups.model import Manifest, TableContent
+from backups.lacking import not_carried
+from backups.model import Fingerprint, Manifest
 from backups.run.restore import RestorePorts
 
-Read = tuple[Manifest, tuple[TableContent, ...]]
+Read = tuple[Manifest, Fingerprint]
 
 
 @click.command(epilog="Example: backups show acme-main --contents")
 @click.argument("backup", shell_complete=complete(backups_and_databases))
-@click.option("--contents", is_flag=True, help="Open the fingerprint: tables and rows.")
+@click.option("--contents", is_flag=True, help="Open the fingerprint: tables, rows, and what is not backed up.")
 @click.option("--recipe", "recipe_only", is_flag=True, help="Print the stock-tool recipe only.")
 @as_json
 @pass_home_path
@@ -28,13 +29,13 @@ def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bo
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, None)
         places = wiring.places(app, entry)
-        tables: tuple[TableContent, ...] = ()
+        found: Fingerprint | None = None
         if contents:
 
             def opened(manifest: Manifest, ports: RestorePorts) -> Read:
-                return manifest, read_fingerprint(ports, manifest, lambda *_: None).tables
+                return manifest, read_fingerprint(ports, manifest, lambda *_: None)
 
-            manifest, tables = wiring.giving_back(app, entry, opened, warn)
+            manifest, found = wiring.giving_back(app, entry, opened, warn)
         else:
             manifest = wiring.from_nearest(app, entry, lambda _, manifest: manifest, warn)
         scripts = [(place.store_url, recipe(manifest, place.store_url)) for place in places]
@@ -43,11 +44,12 @@ def command(home: str, backup: str, contents: bool, recipe_only: bool, json_: bo
         return
     if json_:
         document = payload_of(manifest)
-        if contents:
+        if found is not None:
             document["tables"] = [
                 {"schema": t.schema, "name": t.name, "rows": t.rows, "content": t.content}
-                for t in tables
+                for t in found.tables
             ]
+            document["not_backed_up"] = list(found.not_backed_up)
         print_json(document)
         return
     click.echo(f"""backup      {manifest.backup}
@@ -62,6 +64,10 @@ opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:"
         click.echo(f"            {recipient}")
     for warning in manifest.warnings:
         click.echo(f"warning     {warning}")
+    if not_carried(manifest.warnings) and found is None:
+        click.echo("            `--contents` names what is not backed up")
+    for words in found.not_backed_up if found is not None else ():
+        click.echo(f"not backed up: {words}")
     print_table(
         ["artifact", "objects", "size", "stored"],
         (
@@ -70,10 +76,10 @@ opens with  {len(manifest.recipients)} identities; SHA-256 of their recipients:"
         ),
         "no artifacts",
     )
-    if contents:
+    if found is not None:
         print_table(
             ["schema", "table", "rows", "content hash"],
-            ([t.schema, t.name, f"{t.rows:,}", t.content] for t in tables),
+            ([t.schema, t.name, f"{t.rows:,}", t.content] for t in found.tables),
             "no tables",
         )
     for url, script in scripts:

@@ -28,6 +28,7 @@ from backups.format.age import Recipient
 from backups.format.manifest import manifest_key, sign, verify
 from backups.format.recipe import readme_text
 from backups.ids import uuid7
+from backups.lacking import counted
 from backups.model import Backup, History, Manifest, Policy, Run, Source
 from backups.ports import Agenda, Catalog, Clock, Engine, Entropy, ObjectStore, Progress
 from backups.run.reader import fetch
@@ -54,6 +55,8 @@ class BackupPorts:
     """Of zstd, 1 to 19."""
     exclusive: Callable[[str], AbstractContextManager[int]]
     """Holds a database for one run at a time and gives the lease's epoch; raises Busy."""
+    name: Callable[[tuple[str, ...]], None] = lambda _names: None
+    """Told what is not backed up, by name: for a person's eyes, never for a log."""
 
 
 def back_up(ports: BackupPorts, policy: Policy, source: Source, progress: Progress) -> Backup:
@@ -189,7 +192,9 @@ def _write(
             artifacts = [
                 writer.write(name, blocks, progress) for name, blocks in dump.artifacts()
             ]
-            fingerprint = fingerprints.write(dump.finish(), ports.entropy.bytes(16))
+            found = dump.finish()
+            ports.name(found.not_backed_up)
+            fingerprint = fingerprints.write(found, ports.entropy.bytes(16))
             artifacts.append(writer.write("fingerprint", iter([fingerprint]), progress))
         earlier = ports.catalog.backups(policy.database)
         return Manifest(
@@ -212,7 +217,7 @@ def _write(
             artifacts=tuple(artifacts),
             fingerprint_sha256=hashlib.sha256(fingerprint).hexdigest(),
             previous=earlier[0].manifest_sha256 if earlier else None,
-            warnings=(*dump.preflight.warnings, *doubts),
+            warnings=counted((*dump.preflight.warnings, *doubts), found.not_backed_up),
         )
 
 
@@ -268,6 +273,7 @@ def as_backup(manifest: Manifest, store_url: str, envelope_sha256: str) -> Backu
         stored_bytes=sum(artifact.stored_bytes for artifact in manifest.artifacts),
         store_url=store_url,
         manifest_sha256=envelope_sha256,
+        warnings=manifest.warnings,
     )
 
 

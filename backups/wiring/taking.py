@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[BackupPorts]:
-    """What a backup under `policy` needs; no file that decrypts is opened.
+def backup_ports(
+    app: App,
+    policy: Policy,
+    *,
+    anyway: bool = False,
+    name: Callable[[tuple[str, ...]], None] = lambda _names: None,
+) -> Iterator[BackupPorts]:
+    """What a backup under `policy` needs; no file that decrypts is opened. `name` is told what
+    the backup does not carry.
 
     Raises ConfigError when their state allows none (`anyway`: as for a last one)."""
     from backups import keys
@@ -58,6 +65,7 @@ def backup_ports(app: App, policy: Policy, *, anyway: bool = False) -> Iterator[
             ),
             level=load_settings(app.home).zstd_level,
             exclusive=partial(held, app),
+            name=name,
         )
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backups.errors import BackupsError, Busy, CatalogError
+from backups.lacking import not_carried
 from backups.model import Backup, Policy
 from backups.ports import Clock, Lane, Progress, Role
 from backups.schedule.attempts import Outcome, Patience
@@ -83,8 +84,9 @@ def _attempt(app: App, policy: Policy, progress: Progress, *, now: bool) -> Outc
                 return Outcome(f"not started: {asked.why}", again=asked.next)
             done = asked
     words = f"backup {done.id}, {done.stored_bytes} bytes stored in {done.seconds or 0:.1f} s"
+    lacks = [f"not backed up: {each}" for each in not_carried(done.warnings)]
     refused = _copies(app, policy, progress)
-    return Outcome("; ".join((words, *refused)), taken=done.created_at)
+    return Outcome("; ".join((words, *lacks, *refused)), taken=done.created_at)
 
 
 def _copies(app: App, policy: Policy, progress: Progress) -> list[str]:

@@ -92,6 +92,8 @@ def test_the_migrations_make_the_tables(catalog: SqlCatalog, url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    import backups.catalog.request_table  # noqa: F401
+
     engine = opening.connect(url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
