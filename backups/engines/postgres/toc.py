@@ -46,6 +46,10 @@ class TocEntry:
     table_am: str
     owner: str
     dependencies: tuple[int, ...]
+    catalog_oid: int = 0
+    """Of the source's catalog that the object is in; 0 where the entry is no object."""
+    oid: int = 0
+    """In that catalog of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +177,8 @@ def _read_entry(
 ) -> Generator[None, bytes, TocEntry]:
     dump_id = yield from reader.number()
     had_data = yield from reader.number()
-    yield from reader.string()  # oid of the catalog
-    yield from reader.string()  # oid in the catalog
+    catalog_oid = _oid((yield from reader.text()))
+    oid = _oid((yield from reader.text()))
     tag = yield from reader.text()
     desc = yield from reader.text()
     section = yield from reader.number()
@@ -208,4 +212,12 @@ def _read_entry(
         table_am,
         owner,
         tuple(dependencies),
+        catalog_oid,
+        oid,
     )
+
+
+def _oid(text: str) -> int:
+    if text and not _DUMP_ID.fullmatch(text):
+        raise DumpFailed("the dump's archive is damaged: an oid is no number")
+    return int(text or "0")
