@@ -22,6 +22,8 @@ _KEPT = 64 << 10
 _ERROR = re.compile(r"(?:ERROR|FATAL|PANIC|error|fatal): +(?!error)(.*)")
 _VALUE = re.compile(r': "|=\(')
 """Where the server's message begins to quote what was in a row."""
+_PRIVATE = re.compile(r"(?:DETAIL|CONTEXT|STATEMENT|QUERY|LINE \d+): ")
+"""Lines of the server's that may quote rows."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Child:
     process: subprocess.Popen[bytes]
     _said: bytearray = field(default_factory=bytearray)
     _listener: threading.Thread | None = None
+    keeps: int = _KEPT
+    """Bytes of its complaints that are kept; what is beyond is read and dropped."""
 
     def blocks(self) -> Iterator[bytes]:
         """Its output, in blocks of 1 MiB. That it ends says nothing: see `wait`."""
@@ -68,16 +72,34 @@ class Child:
         """What it complained of, with whatever of rows it quotes: never to be shown whole."""
         return self._said.decode("utf-8", "replace")
 
+    @property
+    def cut(self) -> bool:
+        """Whether it said more than was kept."""
+        return len(self._said) >= self.keeps
+
     def errors(self) -> list[str]:
         """The first lines of its complaints, never details or context: rows may be there."""
         found = [match[1] for line in self.said().split("\n") if (match := _ERROR.search(line))]
         return [_VALUE.split(words, maxsplit=1)[0] for words in found[:3]]
 
+    def remarks(self) -> list[str]:
+        """Every line that it said, without details and context of the server's: rows may be
+        there. Lines that go on with a tab or spaces belong to the line before."""
+        lines: list[str] = []
+        kept = False
+        for line in self.said().split("\n"):
+            if line[:1] in (" ", "\t"):
+                if kept:
+                    lines[-1] += " " + line.strip()
+            elif kept := bool(line.strip()) and not _PRIVATE.match(line):
+                lines.append(_VALUE.split(line, maxsplit=1)[0])
+        return lines + (["(the rest was not kept)"] if len(self._said) >= _KEPT else [])
+
     def listen(self) -> None:
-        """Read its stderr, so that it never waits for us; the first 64 KiB are kept."""
+        """Read its stderr, so that it never waits for us; the first `keeps` bytes are kept."""
         pipe = self.process.stderr
         while pipe and (block := pipe.read1(8192)):  # type: ignore[attr-defined]
-            self._said += block[: _KEPT - len(self._said)]
+            self._said += block[: self.keeps - len(self._said)]
 
 
 @contextmanager

@@ -5,7 +5,10 @@ The parts of a `Fingerprint` are a pure function of pg_dump's custom archive:
 - A table's content is the sum, modulo 2^64, of XXH3-64 (seed 0) of every row's COPY text
   line with its newline, as 16 hex digits: independent of the order of rows, sensitive to
   how often a row occurs. The columns of a child table (INHERITS) are sorted by name first,
-  as a restore may order them anew.
+  as a restore may order them anew; those of partitions too whose rows may move to another
+  (see `partition_roots`) in which columns stand in another order. In tables that are sorted
+  so, a row beyond 8 MiB (`long_rows.LONG`) counts as the line of its fields' XXH3-64 in
+  16 hex digits each, with tabs between them: a row that is never held can't be reordered.
 - A large object counts as one row: XXH3-64 of its oid in decimal, a NUL byte and its bytes.
 - A schema object's digest is the SHA-256 of a canonical form of its definition, owner and
   access method. Dump ids and oids don't enter it, nor the tablespace: where bytes lie is
@@ -22,12 +25,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import xxhash
 
-from backups.engines.postgres.archive import Event, Head, LargeObject, Rows
+from backups.engines.postgres.archive import Event, Head, LargeObject, PartOfRow, Rows
 from backups.engines.postgres.canonical import canonical
+from backups.engines.postgres.long_rows import LONG, Lines, Piece
 from backups.engines.postgres.toc import Toc, TocEntry
 from backups.errors import DumpFailed
 from backups.model import ObjectDigest, SequenceValue, TableContent
@@ -36,6 +39,7 @@ LARGE_OBJECTS = "large objects"
 """Name of the pseudo-table of large objects; its schema is empty."""
 
 _MASK = (1 << 64) - 1
+_FEW_COLUMNS = "a row of the dump lacks columns of its table"
 _TOKEN = re.compile(r'"(?:[^"]|"")*"|[(),.;]|[^\s"(),.;]+')
 _SETVAL = re.compile(r", (-?[0-9]{1,19}), (true|false)\);\s*\Z")
 _DATA = frozenset({"TABLE DATA", "SEQUENCE SET", "BLOBS", "STATISTICS DATA"})
@@ -60,13 +64,16 @@ class Contents:
 
 
 class RowHasher:
-    """Rows and content of one table; `order` puts its columns into another order first."""
+    """Rows and content of one table; `order` puts its columns into another order first, and
+    must be given (be it the order they have) for a table whose columns are sorted."""
 
     def __init__(self, order: Sequence[int] | None = None) -> None:
         self.rows = 0
         self._order = order
+        self._moves = order is not None and list(order) != list(range(len(order)))
         self._sum = 0
-        self._carry: list[bytes] = []
+        self._lines = Lines()
+        self._long: _LongRow | None = None
 
     @property
     def content(self) -> str:
@@ -76,14 +83,28 @@ class RowHasher:
     def add(self, rows: list[bytes]) -> None:
         """Count whole lines, each with its newline. Raises DumpFailed when one of them has
         fewer fields than there are columns."""
+        if self._order is not None and any(len(row) > LONG for row in rows):
+            for row in rows:
+                if len(row) > LONG:
+                    self.add_part(row, True)
+            rows = [row for row in rows if len(row) <= LONG]
         self.rows += len(rows)
-        if self._order is not None:
+        if self._moves and self._order is not None:
             fields = [row[:-1].split(b"\t") for row in rows]  # COPY escapes tabs in values
             try:
                 rows = [b"\t".join([row[i] for i in self._order]) + b"\n" for row in fields]
             except IndexError:
-                raise DumpFailed("a row of the dump lacks columns of its table") from None
+                raise DumpFailed(_FEW_COLUMNS) from None
         self._sum = (self._sum + sum(map(xxhash.xxh3_64_intdigest, rows))) & _MASK
+
+    def add_part(self, data: bytes, last: bool) -> None:
+        """Count the next bytes of a row beyond `LONG` bytes. Raises DumpFailed as `add`."""
+        if self._long is None:
+            self._long = _LongRow(self._order)
+        self._long.add(data)
+        if last:
+            self.add_object(self._long.digest())
+            self._long = None
 
     def add_object(self, digest: int) -> None:
         """Count one row whose hash is known already."""
@@ -92,17 +113,52 @@ class RowHasher:
 
     def feed(self, block: bytes) -> None:
         """Count the lines of raw `COPY ... TO STDOUT` text, in blocks of any size."""
-        cut = block.rfind(b"\n") + 1
-        if not cut:
-            self._carry.append(block)
-            return
-        self.add(BytesIO(b"".join([*self._carry, block[:cut]])).readlines())
-        self._carry = [block[cut:]] if cut < len(block) else []
+        for found in self._lines.feed(block):
+            if isinstance(found, Piece):
+                self.add_part(found.data, found.last)
+            else:
+                self.add(found)
 
     def finish(self) -> None:
         """Raises DumpFailed when the text that was fed ended inside a line."""
-        if any(self._carry):
+        if self._lines.inside:
             raise DumpFailed("a table's rows ended inside a line")
+
+
+class _LongRow:
+    """The hash of a row that is seen in parts: of its line, or in an order of its fields."""
+
+    def __init__(self, order: Sequence[int] | None) -> None:
+        self._order = order
+        self._part = xxhash.xxh3_64()
+        """Of the line, or of the field that is passing."""
+        self._fields: list[str] = []
+
+    def add(self, data: bytes) -> None:
+        """The next bytes."""
+        if self._order is None:
+            self._part.update(data)
+            return
+        *ended, rest = data.split(b"\t")
+        for field in ended:
+            self._end_field(field)
+        self._part.update(rest.removesuffix(b"\n"))  # it can only be the row's own
+
+    def digest(self) -> int:
+        """Of all of it. Raises DumpFailed when fields are missing."""
+        if self._order is None:
+            return self._part.intdigest()
+        self._end_field(b"")
+        try:
+            line = "\t".join([self._fields[place] for place in self._order]) + "\n"
+        except IndexError:
+            raise DumpFailed(_FEW_COLUMNS) from None
+        return xxhash.xxh3_64_intdigest(line.encode())
+
+    def _end_field(self, data: bytes) -> None:
+        self._part.update(data)
+        self._fields.append(self._part.hexdigest())
+        self._part.reset()
 
 
 class ContentHasher:
@@ -120,6 +176,8 @@ class ContentHasher:
         for event in events:
             if isinstance(event, Rows):
                 self._tables[event.entry.dump_id].add(event.rows)
+            elif isinstance(event, PartOfRow):
+                self._tables[event.entry.dump_id].add_part(event.data, event.last)
             elif isinstance(event, LargeObject):
                 self._add_large_object(event)
             elif isinstance(event, Head):
@@ -272,3 +330,8 @@ def _unquote(name: str) -> str:
 def _plain(text: str) -> str:
     """Printable in UTF-8 also when the server's encoding is another."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def object_key(entry: TocEntry) -> tuple[str, str, str]:
+    """Kind, schema and name, as an `ObjectDigest` has them."""
+    return _plain(entry.desc), _plain(entry.namespace), _plain(entry.tag)

@@ -19,6 +19,10 @@ _CLAIM: LiteralString = "pg_catalog.hashtextextended(%s, 0)"
 _LEFT = """
     SELECT datname FROM pg_database
      WHERE datname ~ '_restoring_[0-9a-f]{8}$' AND left(datname, -19) = %s"""
+_UNFINISHED = """
+    SELECT FROM pg_database WHERE datname = %s AND shobj_description(oid, 'pg_database') = %s"""
+UNFINISHED = "backups: a restore is at work in this database"
+"""The comment of a copy that has its final name before it is finished."""
 _TRIGGERS = "SELECT evtname FROM pg_event_trigger WHERE evtenabled <> 'D'"
 
 
@@ -53,6 +57,11 @@ def claim(connection: Connection[Any], name: str) -> None:
     connection.execute(f"SELECT pg_advisory_lock({_CLAIM})", (name,))
 
 
+def claim_name(connection: Connection[Any], name: str) -> bool:
+    """The same for a final name, which another restore may have claimed: then False."""
+    return _one(connection, f"SELECT pg_try_advisory_lock({_CLAIM})", name)
+
+
 def sweep(connection: Connection[Any], server: Login, target: str) -> None:
     """Drop copies that were being made beside `target` by restores that died. `connection` is
     to the database that those claimed theirs from."""
@@ -61,6 +70,10 @@ def sweep(connection: Connection[Any], server: Login, target: str) -> None:
         if _one(connection, f"SELECT pg_try_advisory_lock({_CLAIM})", name):
             drop_database(connection, server, name)
             _one(connection, f"SELECT pg_advisory_unlock({_CLAIM})", name)
+    unfinished = connection.execute(_UNFINISHED, (target, UNFINISHED)).fetchone()
+    if unfinished is not None and claim_name(connection, target):
+        drop_database(connection, server, target)
+        _one(connection, f"SELECT pg_advisory_unlock({_CLAIM})", target)
 
 
 def _one(connection: Connection[Any], query: LiteralString, name: str) -> bool:

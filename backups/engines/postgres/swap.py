@@ -15,8 +15,8 @@ from psycopg import Connection
 
 from backups.engines.postgres.changes import changes
 from backups.engines.postgres.remove import beside, drop_database, sweep
-from backups.engines.postgres.restore import maintenance
 from backups.engines.postgres.server import login, quoted
+from backups.engines.postgres.target import maintenance
 from backups.errors import TargetRefused
 from backups.model import Source
 from backups.replacing import Changes

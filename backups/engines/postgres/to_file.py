@@ -18,8 +18,10 @@ from backups.engines.postgres.archive import ArchiveParser, Event, Head
 from backups.engines.postgres.content import ContentHasher
 from backups.engines.postgres.partial import Part, of_part, part
 from backups.engines.postgres.process import filtering
-from backups.engines.postgres.restore import failure, listed, private_folder
+from backups.engines.postgres.structure import listed
+from backups.engines.postgres.target import private_folder
 from backups.engines.postgres.toc import Toc
+from backups.engines.postgres.tool_errors import failure
 from backups.engines.postgres.tools import choose
 from backups.errors import DumpFailed, EnvironmentLacks, RestoreFailed, TargetRefused
 from backups.model import Fingerprint, RestoreOptions, Source, Written
@@ -105,7 +107,7 @@ class FileRestoration:
         tools = choose(int(written_by[0]) if written_by else 0)
         with private_folder() as folder:
             which = folder / "list"
-            which.write_bytes(listed(wanted.toc, rows=True))
+            which.write_bytes(listed(wanted.toc.entries, rows=True))
             argv = [tools.path("pg_restore"), f"--use-list={which}", "--file=-"]
             with filtering(argv, self._out, [folder]) as child:
                 taking = True
