@@ -229,6 +229,8 @@ class RestoredInPart(EngineError):
 class VerificationFailed(BackupsError):
     exit_code = 50
     hint = "The copy was not given its name; compare the differences listed."
+    texts: str = ""
+    """Both sides' definitions, for the person at the terminal: never for a log or a record."""
 
 
 class PlanVoid(BackupsError):

@@ -13,7 +13,7 @@ PREFIX = "not backed up: "
 
 
 def not_carried(warnings: Sequence[str]) -> tuple[str, ...]:
-    """What of a manifest's warnings is about things that are not backed up, without the prefix."""
+    """Those of a manifest's warnings that say so, without the prefix."""
     return tuple(each.removeprefix(PREFIX) for each in warnings if each.startswith(PREFIX))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from backups.differing import Definitions, texts_of, told
 from backups.format.fingerprint import Difference, differences
 from backups.model import Fingerprint
 from backups.proving import Check
@@ -17,21 +18,25 @@ _UNDER = {"engine": "structure"} | dict.fromkeys(
 """Where a kind of difference has no check of its own name."""
 
 
-def compare(expected: Fingerprint, actual: Fingerprint) -> Iterator[Check]:
+def compare(
+    expected: Fingerprint, actual: Fingerprint, definitions: Definitions = lambda *_: None
+) -> Iterator[Check]:
     """Checks environment, structure, rows, content, sequences and large objects.
 
-    One for each when all is equal, with what was counted; else one for each difference.
+    One for each when all is equal, with what was counted; else one for each difference. A
+    check is evidence: of definitions it holds lines' numbers, no text and no digest.
     """
     counted = _equal(expected, actual)
     found: dict[str, list[Difference]] = {name: [] for name in counted}
     for item in differences(expected, actual):
         found[_UNDER.get(item.check, item.check)].append(item)
-    for name, seen in counted.items():
+    for name in counted:
         if not found[name]:
-            yield Check(name, True, seen, seen)
+            yield Check(name, True, counted[name], counted[name])
         for item in found[name][:NAMED]:
             subject = item.subject if item.check == name else f"{item.check}: {item.subject}"
-            yield Check(name, False, item.expected, item.actual, subject)
+            wanted, seen = told(item, texts_of(item, definitions))
+            yield Check(name, False, wanted, seen, subject)
         more = len(found[name]) - NAMED
         if more > 0:
             yield Check(name, False, "no difference", f"{more} more differences")

@@ -14,6 +14,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from backups import __version__
+from backups.differing import shown
 from backups.errors import (
     BackupsError,
     Cancelled,
@@ -26,11 +27,20 @@ from backups.errors import (
     UnknownFormat,
 )
 from backups.format.age import Identity
-from backups.model import Backup, Fingerprint, Manifest, Policy, RestoreOptions, Source
+from backups.format.fingerprint import subject_of
+from backups.model import (
+    Backup,
+    Fingerprint,
+    Manifest,
+    Policy,
+    RestoreOptions,
+    Source,
+    Written,
+)
 from backups.ports import Clock, Engine, ObjectStore, Progress, Restoration
 from backups.proving import Begun, Drill, Pick, Place
 from backups.run.reader import read_manifest
-from verify import ladder
+from verify import gaps, ladder
 from verify.book import Book, Over
 from verify.compare import compare
 from verify.meter import Meter
@@ -105,12 +115,14 @@ def drill(
     subject: Subject,
     progress: Progress,
     meddle: Callable[[Source], None] | None = None,
+    show: Callable[[str], None] = lambda _text: None,
 ) -> Drill:
     """The evidence of one restore test. Raises nothing that the backup, the store or the
     scratch place cause.
 
     `meddle` changes the copy between its restore and the checks: a negative control, which
-    must not pass.
+    must not pass. `show` is given both texts of each definition that differs, for a person at
+    a terminal: they are no evidence.
     """
     book, began = Book(ports.clock), ports.clock.now()
     deadline = began + subject.limit
@@ -128,9 +140,10 @@ def drill(
         reading = Reading(ports.store, manifest, ports.identities, watched)
         expected = _fingerprint(reading, book)
         loaded = Loaded(manifest, expected)
+        book.extend([gaps.carried(expected, manifest)])
         with book.phase("prepare"):
             ground = _acquire(ports, subject, expected, deadline, book)
-        _restored(ports, subject, ground, reading, loaded, book, watched, meddle)
+        _restored(ports, subject, ground, reading, loaded, book, watched, meddle, show)
     except Over:
         pass
     finally:
@@ -265,29 +278,34 @@ def _restored(
     book: Book,
     progress: Progress,
     meddle: Callable[[Source], None] | None,
+    show: Callable[[str], None],
 ) -> None:
     """Levels 2 to 11: fetched, restored, compared and examined."""
     options = RestoreOptions(jobs=subject.jobs, create_roles=True)
     try:
         with ports.engine.restore(ground.target, options) as restoration:
             with book.phase("fetch and load"):
-                notes = restoration.load(loaded.expected, reading.artifact, progress).notes
+                written = restoration.load(loaded.expected, reading.artifact, progress)
                 reading.rest()
                 restoration.publish()
-            _read_to_its_end(reading, notes, book)
+            _read_to_its_end(reading, written, book)
             if meddle is not None:
                 meddle(ground.target)
             with book.phase("compare"):
                 progress("comparing with the fingerprint", 0, None)
-                book.extend(compare(loaded.expected, _contained(ports, ground, restoration)))
+                contained = _contained(ports, ground, restoration)
+                texts = _Texts(restoration, show)
+                book.extend(compare(written.expected, contained, texts))
             with book.phase("examine"):
                 progress("examining the copy", 0, None)
                 found = ports.examiner.examine(
-                    ground.target, loaded.expected, subject.questions
+                    ground.target, written.expected, subject.questions
                 )
                 for check in found:
                     book.extend([check])
                     progress(f"examined: {check.name}", 0, None)
+                if not book.has("source"):
+                    book.add("source", True, gaps.RULES, CHECKED)
     except BackupsError as error:
         raise _stopped(reading, book, error) from error
 
@@ -301,11 +319,28 @@ def _contained(ports: DrillPorts, ground: Ground, restoration: Restoration) -> F
         return ports.engine.fingerprint(ground.target)
 
 
-def _read_to_its_end(reading: Reading, notes: Sequence[str], book: Book) -> None:
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Both definitions of an object, shown as they are asked for."""
+
+    restoration: Restoration
+    show: Callable[[str], None]
+
+    def __call__(self, kind: str, schema: str, name: str) -> tuple[str, str] | None:
+        try:
+            texts = self.restoration.definitions(kind, schema, name)
+        except EngineError:  # the copy is so changed that it could not be read the quick way
+            return None
+        if text := shown(subject_of(kind, schema, name), texts):
+            self.show(text)
+        return texts
+
+
+def _read_to_its_end(reading: Reading, written: Written, book: Book) -> None:
     book.add("downloaded", True, CHECKED, f"{reading.objects} objects")
     book.add("authentic", True, CHECKED, f"{reading.plain_bytes} bytes")
     book.add("archive", True, CHECKED, "read to its end")
-    book.add("restored", True, CHECKED, "; ".join(notes) or "all of it")
+    book.extend(gaps.restored(written.notes, written.exceptions))
 
 
 def _stopped(reading: Reading, book: Book, error: BackupsError) -> Over:

@@ -16,6 +16,7 @@ from backups.catalog.desk import SqlDesk, moment, recorded_of
 from backups.catalog.sql import read, storable, write
 from backups.catalog.store import SqlCatalog
 from backups.errors import NotFound, UsageError
+from backups.lacking import not_carried
 from backups.notify.alarms import Seen
 from backups.notify.model import Answer, Delivery, Health, Incident, Recorded
 
@@ -57,7 +58,10 @@ class SqlNotices:
             for row in connection.execute(beside):
                 urls[row.backup].append(row.store_url)
             for row in connection.execute(query):
-                seen = Seen(row.id, row.created_at, row.plain_bytes, row.stored_bytes)
+                seen = Seen(
+                    row.id, row.created_at, row.plain_bytes, row.stored_bytes,
+                    not_backed_up=not_carried(row.warnings or ()),
+                )  # fmt: skip
                 found[row.database].append((seen, (row.store_url, *urls[row.id])))
         return found
 

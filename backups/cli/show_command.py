@@ -15,7 +15,9 @@ Read = tuple[Manifest, Fingerprint]
 
 @click.command(epilog="Example: backups show acme-main --contents")
 @click.argument("backup", shell_complete=complete(backups_and_databases))
-@click.option("--contents", is_flag=True, help="Open the fingerprint: tables, rows, and what is not backed up.")
+@click.option(
+    "--contents", is_flag=True, help="Open the fingerprint: tables, rows, what it lacks."
+)
 @click.option("--recipe", "recipe_only", is_flag=True, help="Print the stock-tool recipe only.")
 @as_json
 @pass_home_path

@@ -43,7 +43,9 @@ def run(home: str, backup: str, cold: bool, json_: bool) -> None:
         if cold:
             found = controlling.cold_start(app, entry.database, show)
         else:
-            found = proving.drill_one(app, entry, Pick("person"), show)
+            found = proving.drill_one(
+                app, entry, Pick("person"), show, lambda text: click.echo(text, err=True)
+            )
     if json_:
         print_json(_fields(found))
     else:

@@ -172,7 +172,8 @@ def quote(name: str) -> str:
     return f'"{"".join(shown)}"'
 
 
-def _subject(kind: str, schema: str, name: str) -> str:
+def subject_of(kind: str, schema: str, name: str) -> str:
+    """An object as it is named to people."""
     prefix = f"{quote(schema)}." if schema else ""
     return f"{kind.lower()} {prefix}{quote(name)}"
 
@@ -188,7 +189,7 @@ def _between(
 
 def _columns(found: Fingerprint) -> dict[str, str]:
     return {
-        _subject("table", table.schema, table.name): "columns "
+        subject_of("table", table.schema, table.name): "columns "
         + ", ".join(quote(column) for column in table.columns)
         for table in found.tables
     }
@@ -196,7 +197,7 @@ def _columns(found: Fingerprint) -> dict[str, str]:
 
 def _definitions(expected: Fingerprint, actual: Fingerprint) -> Iterator[Difference]:
     keys = {
-        _subject(*key): key
+        subject_of(*key): key
         for found in (expected, actual)
         for key in ((item.kind, item.schema, item.name) for item in found.objects)
     }
@@ -208,7 +209,9 @@ def _objects(found: Fingerprint) -> dict[str, str]:
     # Several objects may share kind and name (rights, comments): all their digests count.
     digests: dict[str, list[str]] = {}
     for item in sorted(found.objects):
-        digests.setdefault(_subject(item.kind, item.schema, item.name), []).append(item.digest)
+        digests.setdefault(subject_of(item.kind, item.schema, item.name), []).append(
+            item.digest
+        )
     return {subject: "definition " + " ".join(all_) for subject, all_ in digests.items()}
 
 
@@ -218,7 +221,7 @@ def _tables(expected: Fingerprint, actual: Fingerprint) -> Iterator[Difference]:
     for wanted in expected.tables:
         found = seen.get((wanted.schema, wanted.name))
         if found is not None:
-            yield from _rows(_subject("table", wanted.schema, wanted.name), wanted, found)
+            yield from _rows(subject_of("table", wanted.schema, wanted.name), wanted, found)
 
 
 def _rows(subject: str, wanted: TableContent, found: TableContent) -> Iterator[Difference]:
@@ -230,7 +233,7 @@ def _rows(subject: str, wanted: TableContent, found: TableContent) -> Iterator[D
 
 def _sequences(found: Fingerprint) -> dict[str, str]:
     return {
-        _subject("sequence", item.schema, item.name): f"at {item.last_value}, "
+        subject_of("sequence", item.schema, item.name): f"at {item.last_value}, "
         + ("used" if item.is_called else "not yet used")
         for item in found.sequences
     }

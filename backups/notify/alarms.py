@@ -23,6 +23,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "backup.failing": "the last 3 runs came to nothing",
         "backup.suspicious": "the newest backup's size or compressibility is off by more than "
         "half from the median of the 7 before",
+        "backup.incomplete": "the newest backup does not carry all that the database held",
         "copy.missing": "for a day, a backup has lacked a store that its policy names",
         "scrub.findings": "the last scrub found damage, or could not look",
         "scrub.overdue": "a store was not scrubbed for 35 days",
@@ -65,6 +66,8 @@ class Seen:
     stored_bytes: int
     lacking: int = 0
     """Stores that its policy names and that hold no copy."""
+    not_backed_up: tuple[str, ...] = ()
+    """What it does not carry, in counts, without names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,9 @@ def _of_database(each: Watched, now: datetime) -> Iterable[Alarm]:
     if late:
         words = f"not yet in every store that the policy names: {len(late)} of its backups"
         yield alarm("copy.missing", words, late[-1].created_at + COPY_GRACE)
+    if each.recent and each.recent[0].not_backed_up:
+        words = f"not backed up: {'; '.join(each.recent[0].not_backed_up)}"
+        yield alarm("backup.incomplete", words, each.recent[0].created_at)
     if each.expected_since is None:
         return
     # Whatever came first counts as a backup for as long as the RPO: that it is expected at

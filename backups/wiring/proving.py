@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -87,8 +87,15 @@ def drill_due(app: App, due: Due, progress: Progress) -> Drill:
     return drill_one(app, app.catalog.backup(backup), choice, progress)
 
 
-def drill_one(app: App, entry: Backup, choice: Pick, progress: Progress) -> Drill:
-    """Test one backup: what is found is evidence, whatever it is.
+def drill_one(
+    app: App,
+    entry: Backup,
+    choice: Pick,
+    progress: Progress,
+    show: Callable[[str], None] = lambda _text: None,
+) -> Drill:
+    """Test one backup: what is found is evidence, whatever it is. `show` is given the texts of
+    definitions that differ, for a person's eyes.
 
     Raises Busy while another test of its database is under way, ConfigError, CatalogError.
     """
@@ -101,7 +108,7 @@ def drill_one(app: App, entry: Backup, choice: Pick, progress: Progress) -> Dril
     ):
         subject = subject_of(app, entry, policy, choice, place)
         app.archive.add(subject.begun(app.clock.now()))
-        found = drill(ports, subject, progress)
+        found = drill(ports, subject, progress, show=show)
         app.archive.add(found)
     return found
 

@@ -38,6 +38,7 @@ def build(facts: Facts, customer: str | None, previous: Previous = _FIRST) -> Re
         *exceptions.of_coverage(covered),
         *exceptions.of_tests(drills + cold),
         *exceptions.of_backups(ledger, times),
+        *exceptions.of_what_lacks(facts),
         *exceptions.of_plaintext(places),
         *exceptions.of_posture(stores),
         *exceptions.of_broken_glass(facts),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from backups.lacking import not_carried
+from backups.model import Backup
 from verify.report.facts import Facts
 from verify.report.proofs import (
     Exceptional,
@@ -69,6 +71,25 @@ def of_backups(backups: Backups, timings: Timings) -> Iterator[Exceptional]:
                 f"most {age.rpo_seconds / 3600:g} are promised"
             )
             yield Exceptional(age.customer, age.database, "RPO missed", words, None)
+
+
+def of_what_lacks(facts: Facts) -> Iterator[Exceptional]:
+    """Databases whose newest backup of the month does not carry all that they held. By counts:
+    the names stand in the encrypted fingerprint, and in the restore tests' checks."""
+    newest: dict[str, Backup] = {}
+    for backup in facts.backups:
+        known = newest.get(backup.database)
+        if facts.month.start <= backup.created_at < facts.until and (
+            known is None or (known.created_at, known.id) < (backup.created_at, backup.id)
+        ):
+            newest[backup.database] = backup
+    for database in sorted(newest):
+        backup = newest[database]
+        lacks = not_carried(backup.warnings)
+        if lacks:
+            words = f"backup {backup.id} does not carry: {'; '.join(lacks)}"
+            at = text_of(backup.created_at)
+            yield Exceptional(backup.customer, database, "not backed up", words, at)
 
 
 def of_posture(posture: tuple[Posture, ...]) -> Iterator[Exceptional]:
