@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -12,12 +13,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from backups.engines.postgres import archive as archive_module
+from backups.engines.postgres import content as content_module
+from backups.engines.postgres import long_rows
 from backups.engines.postgres.archive import (
     ArchiveParser,
     EndOfEntry,
     Event,
     Head,
     LargeObject,
+    PartOfRow,
     Rows,
 )
 from backups.engines.postgres.content import ContentHasher, Contents, RowHasher
@@ -248,3 +253,70 @@ def test_any_other_row_gives_another_content(rows: list[bytes], data: st.DataObj
         return hasher.content
 
     assert len({content(rows), content(other), content(twice)}) == 3
+
+
+# --- rows that are never held ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_long() -> Iterator[None]:
+    """Of a row, 12 bytes are long here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (archive_module, content_module, long_rows):
+            patch.setattr(module, "LONG", 12)
+        yield
+
+
+@given(DATABASES, SIZES)
+def test_long_rows_come_in_parts_and_hash_alike(
+    small_long: None, database: Database, sizes: list[int]
+) -> None:
+    archive = database.write()
+    events = feed(archive, sizes)
+    for place, table in enumerate(database.tables, 1):
+        of_table = [
+            event
+            for event in events
+            if isinstance(event, Rows | PartOfRow) and event.entry.dump_id == place
+        ]
+        text = b"".join(
+            event.data if isinstance(event, PartOfRow) else b"".join(event.rows)
+            for event in of_table
+        )
+        assert text == b"".join(row + b"\n" for row in table.rows)
+        whole, inside = 0, False
+        for event in of_table:
+            if isinstance(event, PartOfRow):
+                inside = not event.last
+                whole += event.last
+                assert event.data.endswith(b"\n") == event.last
+            else:
+                assert not inside
+                whole += len(event.rows)
+        assert (whole, inside) == (len(table.rows), False)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (archive_module, content_module, long_rows):
+            patch.setattr(module, "LONG", 1 << 20)
+        assert contents(events) == contents(feed(archive, [1 << 20]))
+
+
+FIELDS = st.lists(
+    st.lists(st.binary(max_size=12).map(bytes.hex).map(str.encode), min_size=3, max_size=3),
+    max_size=6,
+)
+
+
+@given(FIELDS, st.permutations(range(3)), SIZES)
+def test_the_order_of_columns_says_nothing_where_they_are_sorted(
+    small_long: None, rows: list[list[bytes]], places: list[int], sizes: list[int]
+) -> None:
+    """A table's fields in their own order, and the same in another, brought back."""
+    there, shuffled = RowHasher(range(3)), RowHasher([places.index(i) for i in range(3)])
+    there.add([b"\t".join(row) + b"\n" for row in rows])
+    text = BytesIO(b"".join(b"\t".join([row[i] for i in places]) + b"\n" for row in rows))
+    for size in cycle(sizes):
+        if not (block := text.read(size)):
+            break
+        shuffled.feed(block)
+    shuffled.finish()
+    assert (there.rows, there.content) == (shuffled.rows, shuffled.content)

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
+from backups.engines.postgres.long_rows import LONG, Lines, Piece
 from backups.engines.postgres.toc import Reader, Steps, Toc, TocEntry, read_toc
 from backups.errors import DumpFailed
 
@@ -57,6 +57,16 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class PartOfRow:
+    """The next bytes of a row of more than `LONG` bytes; its parts come one after the other."""
+
+    entry: TocEntry
+    data: bytes
+    last: bool
+    """The row is complete with this event; `data` ends with its newline."""
+
+
+@dataclass(frozen=True, slots=True)
 class LargeObject:
     """The next bytes of a large object; objects come one after the other."""
 
@@ -74,11 +84,12 @@ class EndOfEntry:
     entry: TocEntry
 
 
-Event = Head | Rows | LargeObject | EndOfEntry
+Event = Head | Rows | PartOfRow | LargeObject | EndOfEntry
 
 
 class ArchiveParser:
-    """Follows an archive whose blocks are fed in order; memory holds one block, or one row.
+    """Follows an archive whose blocks are fed in order. Memory holds one block, and
+    at most `LONG` bytes of a row.
 
     DumpFailed: the bytes are not a whole, well formed archive. ToolError: an archive of
     another version, or a compressed one.
@@ -158,30 +169,43 @@ class ArchiveParser:
         reader.at = at
         return ended
 
-    def _chunk(self) -> Generator[None, bytes, bytes]:
-        """One chunk that spans blocks; empty for the end mark."""
+    def _length(self) -> Generator[None, bytes, int]:
+        """Of the next chunk; 0 for the end mark."""
         length = yield from self._reader.number()
         if not 0 <= length <= MAX_CHUNK:
             raise DumpFailed("the dump's archive is damaged: impossible length of a chunk")
-        return (yield from self._reader.take(length))
+        return length
 
     def _table(self, entry: TocEntry, one_per_chunk: bool) -> Steps:
-        lines = _Lines(one_per_chunk)
+        table = _Table(entry, one_per_chunk)
         while True:
             chunks: list[bytes] = []
             ended = self._chunks(chunks)
-            if rows := lines.of(chunks):
-                self._events.append(Rows(entry, rows))
+            self._events += table.chunks(chunks)
             if ended:
                 break
-            chunk = yield from self._chunk()
-            if not chunk:
+            # The next chunk spans blocks.
+            length = yield from self._length()
+            if not length:
                 break
-            # By itself, for it may be huge: joined to others it would be held twice.
-            if rows := lines.of([chunk]):
-                self._events.append(Rows(entry, rows))
-        if not lines.ended:
+            if length > LONG:
+                yield from self._long_chunk(table, length)
+            else:
+                # By itself, for it may be large: joined to others it would be held twice.
+                chunk = yield from self._reader.take(length)
+                self._events += table.chunks([chunk])
+        if not table.ended:
             raise DumpFailed("the dump's archive is damaged: a table's rows have no end mark")
+
+    def _long_chunk(self, table: _Table, length: int) -> Steps:
+        reader = self._reader
+        while length:
+            while reader.at == len(reader.data):
+                yield from reader.block()
+            text = reader.data[reader.at : reader.at + length]
+            reader.at += len(text)
+            length -= len(text)
+            self._events += table.text(text)
 
     def _large_objects(self, entry: TocEntry) -> Steps:
         while oid := (yield from self._reader.number()):
@@ -189,38 +213,52 @@ class ArchiveParser:
             while not self._chunks(pieces):
                 if pieces:
                     self._events.append(LargeObject(entry, oid & 0xFFFFFFFF, pieces, False))
-                if not (piece := (yield from self._chunk())):
-                    pieces = []
+                pieces = []
+                if not (length := (yield from self._length())):
                     break
-                pieces = [piece]
+                pieces = [(yield from self._reader.take(length))]
             # The oid was written as a signed number.
             self._events.append(LargeObject(entry, oid & 0xFFFFFFFF, pieces, True))
 
 
-class _Lines:
-    """Makes whole lines of a table's chunks, up to the end mark."""
+class _Table:
+    """Makes events of a table's chunks, up to the end mark."""
 
-    def __init__(self, one_per_chunk: bool) -> None:
+    def __init__(self, entry: TocEntry, one_per_chunk: bool) -> None:
+        self._entry = entry
         self._one_per_chunk = one_per_chunk
         self._proved = False
-        self._carry: list[bytes] = []
+        self._lines = Lines()
         self._marked = False
 
     @property
     def ended(self) -> bool:
         """The end mark was seen and nothing is left over."""
-        return self._marked and not self._carry
+        return self._marked and not self._lines.inside
 
-    def of(self, chunks: list[bytes]) -> list[bytes]:
-        """The lines that these chunks complete."""
+    def chunks(self, chunks: list[bytes]) -> Iterator[Event]:
+        """What these whole chunks complete."""
         if self._one_per_chunk and not self._marked:
             marked = chunks[-1:] == [_ROWS_END]
             rows = chunks[:-1] if marked else chunks
-            if self._are_lines(rows):
+            if not self._lines.inside and self._are_lines(rows):
                 self._marked = marked
-                return rows
+                if rows:
+                    yield Rows(self._entry, rows)
+                return
             self._one_per_chunk = False
-        return self._split(b"".join(chunks))
+        yield from self.text(b"".join(chunks))
+
+    def text(self, text: bytes) -> Iterator[Event]:
+        """What this text completes, which need not end with a line."""
+        for found in self._lines.feed(text):
+            if not isinstance(found, Piece):
+                if rows := self._before_mark(found):
+                    yield Rows(self._entry, rows)
+            elif self._marked:
+                raise DumpFailed("the dump's archive is damaged: rows after their end mark")
+            else:
+                yield PartOfRow(self._entry, found.data, found.last)
 
     def _are_lines(self, rows: list[bytes]) -> bool:
         """One line each? So says pg_dump's source; proved with the first rows of a table."""
@@ -230,13 +268,7 @@ class _Lines:
             self._proved = all(row.find(b"\n") == len(row) - 1 for row in rows)
         return self._proved and rows[-1].endswith(b"\n")
 
-    def _split(self, text: bytes) -> list[bytes]:
-        cut = text.rfind(b"\n") + 1
-        if not cut:
-            self._carry += [text] if text else []
-            return []
-        lines = BytesIO(b"".join([*self._carry, text[:cut]])).readlines()
-        self._carry = [text[cut:]] if cut < len(text) else []
+    def _before_mark(self, lines: list[bytes]) -> list[bytes]:
         end = 0 if self._marked else len(lines)
         if not self._marked and _END_MARK in lines:
             self._marked = True
