@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from backups.errors import ApprovalMissing, PlanVoid, UsageError
+from backups.errors import ApprovalMissing, PlanVoid, RestoreFailed, UsageError
 
 State = Literal["planned", "running", "replaced", "undone", "failed", "cancelled", "dropped"]
 Step = Literal["", "safety", "restore", "compare", "swap", "undo", "drop"]
@@ -48,6 +48,12 @@ class Changes:
     """The first primary keys of those that come, go and change."""
     unknown: str = ""
     """Why its rows were not compared."""
+    note: str = ""
+    """By what they were told apart, where it is no primary key that both sides have."""
+    rows_now: int | None = None
+    """All rows of the live database's, where it was counted."""
+    rows_then: int | None = None
+    """All rows of the backup's."""
 
     def without(self, why: str) -> Changes:
         """Not compared row by row."""
@@ -64,7 +70,8 @@ class Changes:
 
     def __str__(self) -> str:
         words = [
-            f"{count:,} {what} ({', '.join(keys)}{', ...' if count > len(keys) else ''})"
+            f"{count:,} {what}"
+            + (f" ({', '.join(keys)}{', ...' if count > len(keys) else ''})" if keys else "")
             for what, count, keys in zip(
                 ("come back", "are lost", "change"),
                 (self.comes, self.goes, self.changes),
@@ -75,6 +82,10 @@ class Changes:
         ]
         if self.unknown:
             words = [f"not compared row by row: {self.unknown}"]
+        if (self.unknown or self.note) and self.rows_now is not None:
+            words.append(f"{self.rows_now:,} rows now, {self.rows_then or 0:,} then")
+        if self.note:
+            words.append(self.note)
         if self.newest_now or self.newest_then:
             words.append(f"newest now {_when(self.newest_now)}, then {_when(self.newest_then)}")
         return f"{self.schema}.{self.name}: {'; '.join(words) or 'rows differ'}"
@@ -122,7 +133,13 @@ class Replacement:
     """The name of the copy that was made beside the live database to be looked at."""
     rehearsed_at: datetime | None = None
     seen: tuple[str, ...] = ()
-    """What the rehearsal showed, table by table, in words."""
+    """What the rehearsal showed, in words: whole tables that come or go first."""
+    rehearsed_sha256: str = ""
+    """Of the live database's fingerprint when it was rehearsed."""
+    exceptions: tuple[str, ...] = ()
+    """What could not be made in the newest copy as the source has it, in words."""
+    accepted_by: str = ""
+    """Who started it although the copy lacks that."""
     broke_glass: str = ""
     """Why neither approval nor the plan's age were waited for."""
     ticket: str = ""
@@ -134,6 +151,11 @@ class Replacement:
     kept_until: datetime | None = None
     ended_at: datetime | None = None
     error: str = ""
+
+    @property
+    def stale(self) -> bool:
+        """The live database had changed since the plan when it was rehearsed."""
+        return bool(self.rehearsed_sha256) and self.rehearsed_sha256 != self.target_sha256
 
     @property
     def over(self) -> bool:
@@ -158,13 +180,22 @@ def approved(
     return replace(plan, approved_by=name, approved_at=at)
 
 
-def require_startable(plan: Replacement, confirm: str, at: datetime, broke_glass: str) -> None:
-    """Raises UsageError, ApprovalMissing, PlanVoid while it must not start."""
+def require_startable(
+    plan: Replacement, confirm: str, at: datetime, broke_glass: str, *, accept: bool = False
+) -> None:
+    """Raises UsageError, ApprovalMissing, PlanVoid while it must not start. `accept`: what the
+    rehearsal could not make is accepted."""
     _require(plan, "planned", "started")
     if confirm != plan.live:
         raise UsageError(
             f"what was typed is not the name of the database to be replaced, {plan.live!r}",
             hint=f"Look at the plan again, then type it: --confirm {plan.live}",
+        )
+    if plan.exceptions and not accept:
+        raise ApprovalMissing(
+            f"the rehearsal showed that {len(plan.exceptions)} things can't be made as the "
+            "source has them",
+            hint="Look at them; --accept-exceptions replaces the live database all the same.",
         )
     if broke_glass:
         return
@@ -186,6 +217,26 @@ def require_same_target(plan: Replacement, target_sha256: str, broke_glass: str)
             f"{plan.live!r} has changed since the plan was made",
             hint="Keep applications from writing to it, then plan anew.",
         )
+
+
+def require_accepted(
+    plan: Replacement, found: Collection[str], *, accept: bool, broke_glass: str
+) -> None:
+    """Raises RestoreFailed when a copy that lacks something must not become the live database.
+
+    Closed by default, also where the source has the same fault: the live database may keep the
+    rule that the copy has lost, and applications may rely on it. What is accepted is what a
+    rehearsal showed before, so that whoever approved it knew; in an emergency, all of it.
+    """
+    new = sorted(set(found) - set(plan.exceptions))
+    if not found or (accept and (broke_glass or not new)):
+        return
+    listed = "; ".join(new or sorted(found))
+    raise RestoreFailed(
+        f"the copy is not all that the source was: {listed}",
+        hint="The live database is untouched. Plan it anew, rehearse it, and start it with "
+        "--accept-exceptions if the copy will do.",
+    )
 
 
 def require_undoable(plan: Replacement) -> None:

@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from backups import __version__
-from backups.errors import BackupsError, Cancelled
+from backups.errors import BackupsError, Cancelled, VerificationFailed
 
 COMMANDS = {
     "init": "Make a home: settings, signing key, restore identity, catalog.",
@@ -127,6 +127,8 @@ def _refused(error: OSError) -> BackupsError:
 
 def _report(error: BackupsError) -> int:
     click.echo(f"error: {error}", err=True)
+    if isinstance(error, VerificationFailed) and error.texts:
+        click.echo(error.texts, err=True)
     if error.hint:
         click.echo(f"  what next: {error.hint}", err=True)
     return error.exit_code

@@ -48,9 +48,15 @@ def command(
     password: str | None,
     jobs: int | None,
     only: tuple[str, ...],
+    owner: str,
+    no_privileges: bool,
     json_: bool,
 ) -> None:
-    """Restore with no catalog, no settings and no home: from the store alone."""
+    """Restore with no catalog, no settings and no home: from the store alone.
+
+    What can't be made is left out or made in another form, and listed: the rest is there, and
+    the exit code is 48.
+    """
     from backups import wiring
     from backups.keys import load_verify_key
     from backups.model import RestoreOptions
@@ -69,5 +75,6 @@ def command(
         wiring.recovery(store, identity, wanted) as (manifest, ports),
         progress(quiet=json_) as show,
     ):
-        done = restore(ports, manifest, target, RestoreOptions(jobs or 2, only=only), show)
+        options = RestoreOptions(jobs or 2, only=only, owner=owner, no_privileges=no_privileges)
+        done = restore(ports, manifest, target, options, show)
     report(done, to, json_)

@@ -70,14 +70,17 @@ def approve(home: str, replacement: str, name: str, json_: bool) -> None:
 @as_json
 @pass_home_path
 def rehearse(home: str, replacement: str, json_: bool) -> None:
-    """Make the copy beside the live database, to be looked at: which rows would come, go and
-    change. It is dropped when the plan is started, cancelled or a day old."""
+    """Make the copy beside the live database, to be looked at: which tables and rows would
+    come, go and change. It is dropped when the plan is started, cancelled or a day old. What
+    could not be made in it is listed, and the exit code is then 48."""
     from backups import wiring
+    from backups.run.restore import require_all
     from backups.wiring import replacing
 
     with wiring.opened(home) as app, progress(quiet=json_) as show:
         found = replacing.rehearse(app, replacement, show, warn)
     _told(found, json_)
+    require_all(found.exceptions)
 
 
 @command.command(epilog="Example: backups replace start 019abc... --confirm main")
@@ -89,21 +92,36 @@ def rehearse(home: str, replacement: str, json_: bool) -> None:
     metavar="REASON",
     help="Wait for nobody, and whatever has changed since: on record, and on the report.",
 )
+@click.option(
+    "--accept-exceptions",
+    is_flag=True,
+    help="Also with a copy that lacks what the rehearsal showed; then the exit code is 48.",
+)
 @person
 @as_json
 @pass_home_path
 def start(
-    home: str, replacement: str, confirm: str, break_glass: str, by: str, json_: bool
+    home: str,
+    replacement: str,
+    confirm: str,
+    break_glass: str,
+    accept_exceptions: bool,
+    by: str,
+    json_: bool,
 ) -> None:
-    """Carry a plan out, to its end."""
+    """Carry a plan out, to its end. A copy in which something could not be made does not
+    become the live database, unless that is accepted."""
     from backups import wiring
+    from backups.run.restore import require_all
     from backups.wiring import replacing
 
     with wiring.opened(home) as app, progress(quiet=json_) as show:
         found = replacing.start(
-            app, replacement, by, confirm, show, warn, broke_glass=break_glass
-        )
+            app, replacement, by, confirm, show, warn, broke_glass=break_glass,
+            accept=accept_exceptions,
+        )  # fmt: skip
     _told(found, json_)
+    require_all(found.exceptions)
 
 
 @command.command(epilog="Example: backups replace undo 019abc...")
@@ -196,16 +214,21 @@ def _told(found: Replacement, json_: bool) -> None:
     click.echo(f"replacement {found.id}: {found.state}")
     click.echo(f"  database {found.live!r} by backup {found.backup}")
     click.echo(f"  taken {when(found.snapshot_at)}: what was written since is not in it")
-    for words in found.difference:
-        click.echo(f"  {words}")
-    if not found.difference:
-        click.echo("  both contain the same")
-    if found.rehearsed_at and found.rehearsal:
-        click.echo(
-            f"  rehearsed {when(found.rehearsed_at)}, to be looked at: {found.rehearsal}"
-        )
-    for words in found.seen:
+    if found.rehearsed_at:
+        there = f", to be looked at: {found.rehearsal}" if found.rehearsal else ""
+        click.echo(f"  rehearsed {when(found.rehearsed_at)}{there}")
+        for words in found.seen or ["both contain the same"]:
+            click.echo(f"    {words}")
+        if found.stale:
+            click.echo(
+                "  the live database has changed since the plan was made: what follows is of "
+                "then, and the plan can't be started"
+            )
+    click.echo(f"  when it was planned, {when(found.planned_at)}:")
+    for words in found.difference or ["both contain the same"]:
         click.echo(f"    {words}")
+    for words in found.exceptions:
+        click.echo(f"  exception: {words}")
     for words in found.stays_behind:
         click.echo(f"  stays behind with the old one: {words}")
     for words in _next(found):
@@ -215,6 +238,10 @@ def _told(found: Replacement, json_: bool) -> None:
 def _next(found: Replacement) -> list[str]:
     start = f"backups replace start {found.id} --confirm {found.live}"
     if found.state == "planned":
+        if found.stale:
+            return [f"next: backups replace cancel {found.id}, and plan it anew"]
+        if found.exceptions:
+            start += " --accept-exceptions"
         if found.needs == "person" and not found.approved_by:
             return [f"next: another person: backups replace approve {found.id} --name NAME"]
         if found.needs == "delay" and found.not_before:

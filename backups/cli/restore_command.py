@@ -44,6 +44,17 @@ def into_target(function: Callable[..., Any]) -> Callable[..., Any]:
             "--password", metavar="REF", help="The target's password: env:NAME or file:PATH."
         ),
         click.option(
+            "--owner",
+            metavar="ROLE",
+            default="",
+            help="Who is to own all of it, in place of the source's owners; PostgreSQL.",
+        ),
+        click.option(
+            "--no-privileges",
+            is_flag=True,
+            help="Leave out who else may use it; PostgreSQL.",
+        ),
+        click.option(
             "--only",
             metavar="NAME",
             multiple=True,
@@ -62,7 +73,15 @@ def into_target(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def report(done: Restored, to: str, json_: bool) -> None:
-    """What a finished restore says."""
+    """What a finished restore says, and what is the matter with it. Raises RestoredInPart."""
+    from backups.run.restore import in_words, require_all
+
+    lacks = in_words(done.exceptions)
+    _report(done, lacks, to, json_)
+    require_all(lacks)
+
+
+def _report(done: Restored, lacks: tuple[str, ...], to: str, json_: bool) -> None:
     if json_:
         print_json(
             {
@@ -76,14 +95,21 @@ def report(done: Restored, to: str, json_: bool) -> None:
                 "load_seconds": round(done.load_seconds, 3),
                 "check_seconds": round(done.check_seconds, 3),
                 "notes": list(done.notes),
+                "exceptions": list(lacks),
+                "not_backed_up": list(done.contains.not_backed_up),
             }
         )
         return
     for note in done.notes:
         click.echo(f"note: {note}")
+    for words in done.contains.not_backed_up:
+        click.echo(f"not in the backup: {words}")
+    for words in lacks:
+        click.echo(f"exception: {words}")
     click.echo(
         f"restored backup {done.manifest.backup} to {to}: {done.tables} tables, "
-        f"{done.rows:,} rows, equal to the fingerprint of its snapshot "
+        f"{done.rows:,} rows, equal to the fingerprint of its snapshot"
+        f"{f', but for {len(lacks)} exceptions' if lacks else ''} "
         f"({seconds(done.load_seconds)} to load, {seconds(done.check_seconds)} to compare)"
     )
 
@@ -114,6 +140,8 @@ def command(
     password: str | None,
     jobs: int | None,
     only: tuple[str, ...],
+    owner: str,
+    no_privileges: bool,
     dry_run: bool,
     json_: bool,
 ) -> None:
@@ -121,16 +149,22 @@ def command(
 
     The copy is made beside its target under another name, compared with the fingerprint that
     was taken with the dump, and named only when they are equal. The nearest copy is read; one
-    that is damaged or out of reach is named, and the next one is taken.
+    that is damaged or out of reach is named, and the next one is taken. What can't be made is
+    left out or made in another form, and listed: the rest is there, and the exit code is 48.
     """
     from backups import wiring
-    from backups.run.restore import foresee, restore
+    from backups.run.restore import foresee, in_words, restore
     from backups.settings import load_settings
 
     target = target_source(to, password)
     with wiring.opened(home) as app:
         entry = wiring.choose(app, backup, at)
-        options = RestoreOptions(jobs or load_settings(app.home).restore_jobs, only=only)
+        options = RestoreOptions(
+            jobs or load_settings(app.home).restore_jobs,
+            only=only,
+            owner=owner,
+            no_privileges=no_privileges,
+        )
         if dry_run:
             with progress(quiet=json_) as show:
                 lacks = wiring.giving_back(
@@ -143,7 +177,7 @@ def command(
             return
         with (
             progress(quiet=json_) as show,
-            wiring.operation(app, entry, to, by=by, ticket=ticket, consent=consent),
+            wiring.operation(app, entry, to, by=by, ticket=ticket, consent=consent) as ending,
         ):
             done = wiring.giving_back(
                 app,
@@ -151,6 +185,7 @@ def command(
                 lambda manifest, ports: restore(ports, manifest, target, options, show),
                 warn,
             )
+            ending.exceptions = in_words(done.exceptions)
     report(done, to, json_)
 
 

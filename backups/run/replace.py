@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, Protocol
 
 from backups.errors import BackupsError, UsageError
 from backups.format import canonical
-from backups.format.fingerprint import Difference, differences
 from backups.ids import uuid7
-from backups.model import Backup, Fingerprint, Manifest, Policy, RestoreOptions, Source
+from backups.model import Backup, Manifest, Policy, RestoreOptions, Source
 from backups.ports import Clock, Engine, Entropy, Progress
 from backups.replacing import (
     Changes,
     Replacement,
     done,
+    require_accepted,
     require_cancellable,
     require_rehearsable,
     require_same_target,
@@ -30,10 +30,8 @@ from backups.replacing import (
     require_undoable,
     settled,
 )
-from backups.run.restore import Restored, RestorePorts, read_fingerprint, restore
-
-SHOWN = 200
-"""Differences that a plan lists; the rest is counted."""
+from backups.run import contrast
+from backups.run.restore import Restored, RestorePorts, in_words, read_fingerprint, restore
 
 
 class Swapper(Protocol):
@@ -119,13 +117,13 @@ def plan(
     progress("looking at the live database", 0, None)
     there = ports.engine.fingerprint(ports.live)
     theirs = read_fingerprint(giving, manifest, progress)
-    found = in_words(differences(there, theirs))
+    found = contrast.planned(there, theirs)
     known = {
         "backup": manifest.backup,
         "difference": list(found),
         "snapshot_at": manifest.snapshot_at.isoformat(),
         "target": policy.source_url,
-        "target_sha256": digest(there),
+        "target_sha256": contrast.digest(there),
     }
     planned = Replacement(
         id=uuid7(now, entropy.bytes(10)),
@@ -136,7 +134,7 @@ def plan(
         target=policy.source_url,
         live=ports.swapper.name,
         digest=hashlib.sha256(canonical.dumps(known)).hexdigest(),
-        target_sha256=digest(there),
+        target_sha256=contrast.digest(there),
         difference=found,
         stays_behind=ports.swapper.stays_behind(),
         planned_at=now,
@@ -154,34 +152,45 @@ def plan(
 def rehearse(
     ports: ReplacePorts,
     plan: Replacement,
-    giving: Callable[[Callable[[Manifest, RestorePorts], Fingerprint]], Fingerprint],
+    giving: Callable[[Callable[[Manifest, RestorePorts], Restored]], Restored],
     options: RestoreOptions,
     progress: Progress,
 ) -> Replacement:
     """Make the copy beside the live database, to be looked at, and compare both row by row.
 
-    Starting makes another: this one may be written to. It is dropped with the plan. Raises
-    UsageError once it was started; whatever else is raised, nothing remains of the copy."""
+    Starting makes another: this one may be written to. It is dropped with the plan. What could
+    not be made is in the plan's `exceptions`; an approval that was given before anybody knew
+    of them is taken back. Raises UsageError once it was started; whatever else is raised,
+    nothing remains of the copy."""
     require_rehearsable(plan)
     copy = ports.swapper.beside("rehearsal", plan.id[-8:])
-    plan = replace(plan, rehearsal=copy, rehearsed_at=None, seen=())
+    plan = replace(plan, rehearsal=copy, rehearsed_at=None, seen=(), rehearsed_sha256="")
     plan = _step(ports, plan, "rehearsal.started")
     try:
         ports.swapper.drop(copy)  # of the time before
 
-        def give(manifest: Manifest, opened: RestorePorts) -> Fingerprint:
-            restore(opened, manifest, ports.beside(copy), options, progress)
-            return read_fingerprint(opened, manifest, progress)
+        def give(manifest: Manifest, opened: RestorePorts) -> Restored:
+            return restore(opened, manifest, ports.beside(copy), options, progress)
 
-        there = giving(give)
+        made = giving(give)
         progress("comparing with the live database", 0, None)
-        differ = _tables_that_differ(ports.engine.fingerprint(ports.live), there)
-        seen = tuple(str(each) for each in ports.swapper.changes(copy, differ))
+        there = ports.engine.fingerprint(ports.live)
+        changes = ports.swapper.changes(copy, contrast.changed(there, made.contains))
+        seen = contrast.rehearsed(there, made.contains, changes)
     except BaseException:
         ports.swapper.drop(copy)
         _step(ports, replace(plan, rehearsal=""), "rehearsal.failed")
         raise
-    plan = replace(plan, rehearsed_at=ports.clock.now(), seen=seen)
+    lacks = in_words(made.exceptions)
+    if set(lacks) - set(plan.exceptions):
+        plan = replace(plan, approved_by="", approved_at=None)
+    plan = replace(
+        plan,
+        rehearsed_at=ports.clock.now(),
+        rehearsed_sha256=contrast.digest(there),
+        seen=seen,
+        exceptions=lacks,
+    )
     return _step(ports, plan, "rehearsed")
 
 
@@ -191,17 +200,6 @@ def end_rehearsal(ports: ReplacePorts, plan: Replacement) -> Replacement:
         return plan
     ports.swapper.drop(plan.rehearsal)
     return _step(ports, replace(plan, rehearsal=""), "rehearsal.dropped")
-
-
-def _tables_that_differ(now: Fingerprint, then: Fingerprint) -> list[tuple[str, str]]:
-    """Those on both sides whose rows are not the same; the others the plan names."""
-    rows = {(each.schema, each.name): (each.rows, each.content) for each in now.tables}
-    return [
-        (each.schema, each.name)
-        for each in then.tables
-        if rows.get((each.schema, each.name), (each.rows, each.content))
-        != (each.rows, each.content)
-    ]
 
 
 def start(
@@ -215,16 +213,19 @@ def start(
     by: str,
     confirm: str,
     broke_glass: str = "",
+    accept: bool = False,
 ) -> Replacement:
     """Do what was planned, to its end. `giving` opens the backup, `safety` takes one of what
-    is there.
+    is there. `accept`: the copy may lack what the rehearsal showed that it lacks.
 
     Raises UsageError, ApprovalMissing and PlanVoid while it must not be; whatever else is
     raised, the live database is the old one, open to everybody, and the plan has failed.
     """
-    require_startable(plan, confirm, ports.clock.now(), broke_glass)
+    require_startable(plan, confirm, ports.clock.now(), broke_glass, accept=accept)
     progress("looking at the live database", 0, None)
-    require_same_target(plan, digest(ports.engine.fingerprint(ports.live)), broke_glass)
+    require_same_target(
+        plan, contrast.digest(ports.engine.fingerprint(ports.live)), broke_glass
+    )
     plan = replace(plan, state="running", started_by=by, broke_glass=broke_glass)
     tail = plan.id[-8:]
     try:
@@ -239,7 +240,9 @@ def start(
         def give(manifest: Manifest, opened: RestorePorts) -> Restored:
             return restore(opened, manifest, ports.beside(copy), options, progress)
 
-        giving(give)
+        lacks = in_words(giving(give).exceptions)
+        require_accepted(plan, lacks, accept=accept, broke_glass=broke_glass)
+        plan = replace(plan, exceptions=lacks, accepted_by=by if lacks else "")
         aside = ports.swapper.beside("before", tail)
         plan = _step(ports, replace(plan, step="swap", aside=aside), "compared")
         progress("exchanging the databases", 0, None)
@@ -338,27 +341,3 @@ def _failed(ports: ReplacePorts, plan: Replacement, error: BaseException) -> Non
         words += f"; and {plan.copy!r} could not be dropped: {also}"
     failed = replace(plan, state="failed", ended_at=ports.clock.now(), error=words)
     ports.records.save(failed, "failed")
-
-
-def digest(fingerprint: Fingerprint) -> str:
-    """SHA-256 (hex) of what a database contains, whatever server it is on."""
-    return hashlib.sha256(repr(_sorted(fingerprint)).encode()).hexdigest()
-
-
-def _sorted(fingerprint: Fingerprint) -> list[tuple[str, object]]:
-    fields = asdict(replace(fingerprint))
-    return [
-        (name, sorted(map(repr, value)) if isinstance(value, list | tuple) else repr(value))
-        for name, value in sorted(fields.items())
-    ]
-
-
-def in_words(found: Sequence[Difference]) -> tuple[str, ...]:
-    """What is in the live database, and what will be there instead."""
-    words = [
-        f"{each.check} of {each.subject}: now {each.expected}, then {each.actual}"
-        for each in found[:SHOWN]
-    ]
-    if len(found) > SHOWN:
-        words.append(f"and {len(found) - SHOWN} more")
-    return tuple(words)

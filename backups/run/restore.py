@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backups.errors import VerificationFailed
+from backups.differing import Definitions, shown, texts_of, told
+from backups.errors import RestoredInPart, VerificationFailed
 from backups.format.age import Identity
-from backups.format.fingerprint import Difference, differences, read
-from backups.model import Fingerprint, Manifest, RestoreOptions, Source
+from backups.format.fingerprint import differences, read
+from backups.model import Fingerprint, Manifest, RestoreOptions, Source, Unrestored
 from backups.ports import Blocks, Clock, Engine, ObjectStore, Progress
 from backups.run.reader import read_artifact
 
@@ -28,11 +29,15 @@ class RestorePorts:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A copy that equals its fingerprint and bears its final name."""
+    """A copy that equals what it is to contain, and bears its final name."""
 
     manifest: Manifest
+    contains: Fingerprint
+    """What the copy was compared with: its fingerprint, without what could not be made."""
     notes: tuple[str, ...]
     """What was done differently from the source, in words."""
+    exceptions: tuple[Unrestored, ...]
+    """What could not be made, or not in the form that the source has."""
     tables: int
     rows: int
     load_seconds: float
@@ -48,7 +53,8 @@ def restore(
 ) -> Restored:
     """Write a backup into `target`, compare it with its fingerprint, then name it.
 
-    Raises what reading raises (Damaged, WrongKey, ObjectMissing), the engine's errors and
+    What could not be made is in `exceptions`: whoever calls this ends with `require_all`, once
+    all is told and recorded. Raises what reading raises (Damaged, WrongKey, ObjectMissing), the engine's errors and
     VerificationFailed; in every such case nothing remains of the copy.
     """
     expected = read_fingerprint(ports, manifest, progress)
@@ -61,12 +67,15 @@ def restore(
         written = restoration.load(expected, artifact, progress)
         loaded = ports.clock.monotonic()
         progress("comparing with the fingerprint", 0, None)
-        require_equal(written.expected, restoration.fingerprint())
+        contained = restoration.fingerprint()
+        require_equal(written.expected, contained, restoration.definitions)
         compared = ports.clock.monotonic()
         restoration.publish()
     return Restored(
         manifest=manifest,
+        contains=written.expected,
         notes=written.notes,
+        exceptions=written.exceptions,
         tables=len(written.expected.tables),
         rows=sum(table.rows for table in written.expected.tables),
         load_seconds=loaded - started,
@@ -107,19 +116,50 @@ def check(ports: RestorePorts, manifest: Manifest, progress: Progress) -> None:
             pass
 
 
-def require_equal(expected: Fingerprint, actual: Fingerprint) -> None:
-    """Raises VerificationFailed naming what differs."""
-    found = differences(expected, actual)
-    if found:
-        listed = "; ".join(_in_words(difference) for difference in found[:NAMED])
-        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        raise VerificationFailed(
-            f"the copy differs from its fingerprint in {len(found)} places: {listed}{more}"
-        )
-
-
-def _in_words(difference: Difference) -> str:
-    return (
-        f"{difference.check} of {difference.subject}: "
-        f"expected {difference.expected}, found {difference.actual}"
+def in_words(exceptions: Sequence[Unrestored]) -> tuple[str, ...]:
+    """What could not be made, each thing with its reason; those of the source's own doing say
+    so."""
+    return tuple(
+        f"{each.subject}: {each.reason}"
+        + (" (the source has the same fault)" if each.at_source else "")
+        for each in exceptions
     )
+
+
+def summary(words: Sequence[str]) -> str:
+    """All of them in one line, for a record; what is beyond the first 20 is counted."""
+    more = f"; and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    things = "1 thing" if len(words) == 1 else f"{len(words)} things"
+    return f"{things} could not be made as the source has it: {'; '.join(words[:NAMED])}{more}"
+
+
+def require_all(words: Sequence[str]) -> None:
+    """Raises RestoredInPart where a copy lacks something: the copy is there, and all of it was
+    told before."""
+    if words:
+        raise RestoredInPart(f"restored, but {summary(words)}")
+
+
+def require_equal(
+    expected: Fingerprint, actual: Fingerprint, definitions: Definitions = lambda *_: None
+) -> None:
+    """Raises VerificationFailed naming what differs. The texts of definitions that differ are
+    in its `texts`, not in its message, which is recorded (see `differing`)."""
+    found = differences(expected, actual)
+    if not found:
+        return
+    words, texts = [], []
+    for difference in found[:NAMED]:
+        both = texts_of(difference, definitions)
+        wanted, seen = told(difference, both)
+        words.append(
+            f"{difference.check} of {difference.subject}: expected {wanted}, found {seen}"
+        )
+        texts.append(shown(difference.subject, both))
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    error = VerificationFailed(
+        f"the copy differs from its fingerprint in {len(found)} places: "
+        f"{'; '.join(words)}{more}"
+    )
+    error.texts = "\n".join(filter(None, texts))
+    raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -128,13 +129,23 @@ def last_time(app: App, database: str) -> timedelta | None:
     return max(restored)[1] if restored else None
 
 
+@dataclass(slots=True)
+class Ending:
+    """What is to be recorded when an operation ends well."""
+
+    exceptions: tuple[str, ...] = ()
+    """What could not be made, in words."""
+
+
 @contextmanager
 def operation(
     app: App, entry: Backup, target: str, *, by: str = "", ticket: str = "", consent: str = ""
-) -> Iterator[None]:
+) -> Iterator[Ending]:
     """The durable record of a restore, brought to its end whatever happens. Who asked for it,
-    and support's ticket and the customer's consent to it, are in the audit chain."""
+    and support's ticket and the customer's consent to it, are in the audit chain. One that is
+    done with exceptions names them where another one has its error."""
     from backups.run.backup import how_it_ended
+    from backups.run.restore import summary
 
     now = app.clock.now()
     record = Operation(
@@ -148,10 +159,12 @@ def operation(
     )
     asked = {"by": by, "ticket": ticket, "consent": consent}
     app.catalog.start_operation(record, {name: each for name, each in asked.items() if each})
+    ending = Ending()
     try:
-        yield
+        yield ending
     except BaseException as error:
         state, words = how_it_ended(error)
         app.catalog.end_operation(record.id, state, app.clock.now(), words)
         raise
-    app.catalog.end_operation(record.id, "done", app.clock.now(), None)
+    lacks = summary(ending.exceptions) if ending.exceptions else None
+    app.catalog.end_operation(record.id, "done", app.clock.now(), lacks)

@@ -17,7 +17,7 @@ from backups.run.restore import RestorePorts
 from backups.settings import load_settings
 from backups.wiring.app import App
 from backups.wiring.asking import backup_by_another
-from backups.wiring.giving import giving_back, operation
+from backups.wiring.giving import Ending, giving_back, operation
 from backups.wiring.taking import backup_ports, source_of
 
 if TYPE_CHECKING:
@@ -121,14 +121,16 @@ def rehearse(
     found = app.replacements.one(plan_id)
     entry = app.catalog.backup(found.backup)
     options = RestoreOptions(load_settings(app.home).restore_jobs)
-    with held(app, found.database) as ports, _on_record(app, entry, found):
-        return rehearse(
+    with held(app, found.database) as ports, _on_record(app, entry, found) as ending:
+        seen = rehearse(
             ports,
             app.replacements.one(plan_id),
             lambda use: giving_back(app, entry, use, say),
             options,
             progress,
         )
+        ending.exceptions = seen.exceptions
+    return seen
 
 
 def start(
@@ -140,6 +142,7 @@ def start(
     say: Callable[[str], None],
     *,
     broke_glass: str = "",
+    accept: bool = False,
 ) -> Replacement:
     """Do it. Raises as `run.replace.start` does; NotFound when its backup is gone."""
     from backups.run.backup import back_up
@@ -155,8 +158,8 @@ def start(
         with backup_ports(app, policy, anyway=True) as ports:
             return back_up(ports, policy, source_of(policy), progress)
 
-    with held(app, found.database) as ports, _on_record(app, entry, found):
-        return start(
+    with held(app, found.database) as ports, _on_record(app, entry, found) as ending:
+        did = start(
             ports,
             app.replacements.one(plan_id),
             lambda use: giving_back(app, entry, use, say),
@@ -166,10 +169,13 @@ def start(
             by=by,
             confirm=confirm,
             broke_glass=broke_glass,
+            accept=accept,
         )
+        ending.exceptions = did.exceptions
+    return did
 
 
-def _on_record(app: App, entry: Backup, plan: Replacement) -> AbstractContextManager[None]:
+def _on_record(app: App, entry: Backup, plan: Replacement) -> AbstractContextManager[Ending]:
     asked = {"by": plan.planned_by, "ticket": plan.ticket, "consent": plan.consent}
     return operation(app, entry, plan.target, **asked)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pymysql.connections import Connection
 
-from backups.engines.beside import removed_at_the_end
+from backups.engines.beside import refuse_owners, removed_at_the_end
 from backups.engines.mysql.dump import failure, fingerprint, tool
 from backups.engines.mysql.server import Login, connected, login, version_of
 from backups.engines.mysql.sessions import quoted, rows
@@ -171,7 +171,9 @@ class _Only:
 
 @contextmanager
 def open_restore(target: Source, options: RestoreOptions) -> Iterator[MysqlRestoration]:
-    """Look at the target; leaving drops what was not published."""
+    """Look at the target; leaving drops what was not published. Raises TargetRefused,
+    UsageError."""
+    refuse_owners(options, "a MariaDB or MySQL database")
     try:
         opened = login(target)
     except UsageError as error:

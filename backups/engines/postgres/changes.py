@@ -1,15 +1,19 @@
 """What differs between a live database and a copy beside it, row by row, by primary key.
 
-Both sides are read in the order of their keys' text, by the bytes of it, and merged: memory
-holds two rows. Rows are compared by a digest of their text, so that none leaves the server.
+Both sides are read in the order of their keys' text, by its bytes in UTF-8, and merged: memory
+holds two rows. Rows are compared by a digest of their text, so that none leaves the server. A
+table without a primary key is compared as a bag of rows, each told apart by all its values.
+
+No value of a user's is given to the client as a date or time: PostgreSQL has years that Python
+has not. What is shown of one is computed by the server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -21,6 +25,9 @@ from backups.replacing import MAX_ROWS, SAMPLE, Changes
 
 LONGEST_KEY = 60
 """Characters of a key that is shown."""
+
+_FIRST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+"""The first second that Python knows, since 1970."""
 
 _SESSION = {
     "search_path": "",
@@ -74,23 +81,40 @@ def _snapshot(opened: Login) -> Iterator[Connection[Any]]:
 def _table(now: Connection[Any], then: Connection[Any], schema: str, name: str) -> Changes:
     try:
         ours, theirs = (_look(each, schema, name) for each in (now, then))
+        if not (ours.columns and theirs.columns):
+            return Changes(schema, name).without("it is there no more, or is no plain table")
         both = sorted(ours.columns.keys() & theirs.columns.keys())
-        times = [column for column in both if ours.columns[column][0]]
+        times = [c for c in both if ours.columns[c][0] and theirs.columns[c][0]]
         found = Changes(
             schema,
             name,
             newest_now=_newest(now, schema, name, times),
             newest_then=_newest(then, schema, name, times),
         )
-        if not ours.key or ours.key != theirs.key:
-            return found.without("it has no primary key to tell rows by")
         for each in (now, then):
             if _rows(each, schema, name) > MAX_ROWS:
                 return found.without(f"it has more than {MAX_ROWS:,} rows")
-        sides = [_keyed(each, schema, name, ours.key, both) for each in (now, then)]
-        return merged(found, *sides)
+        key = ours.key if ours.key == theirs.key else []
+        sides = [_keyed(each, schema, name, key, both) for each in (now, then)]
+        return _noted(merged(found, *sides), ours, theirs)
     except psycopg.Error as error:
         raise failure(error) from None
+
+
+def _noted(found: Changes, ours: _Table, theirs: _Table) -> Changes:
+    """With what must be known to read it."""
+    notes = []
+    if not ours.key or ours.key != theirs.key:
+        why = "its primary key is another" if ours.key or theirs.key else "no primary key"
+        notes.append(f"{why}: rows are told apart by all their values")
+        found = replace(found, keys=((), (), ()))
+    for columns, side in (
+        (ours.columns.keys() - theirs.columns.keys(), "now"),
+        (theirs.columns.keys() - ours.columns.keys(), "then"),
+    ):
+        if columns:
+            notes.append(f"columns there only {side}: {', '.join(sorted(columns))}")
+    return replace(found, note="; ".join(notes))
 
 
 def merged(
@@ -100,10 +124,10 @@ def merged(
     comes, goes, changed = _Keys(), _Keys(), _Keys()
     left, right = next(now, None), next(then, None)
     while left is not None or right is not None:
-        if left is not None and (right is None or left[0].encode() < right[0].encode()):
+        if left is not None and (right is None or _bytes(left[0]) < _bytes(right[0])):
             goes.add(left[0])
             left = next(now, None)
-        elif right is not None and (left is None or right[0].encode() < left[0].encode()):
+        elif right is not None and (left is None or _bytes(right[0]) < _bytes(left[0])):
             comes.add(right[0])
             right = next(then, None)
         elif left is not None and right is not None:
@@ -114,6 +138,10 @@ def merged(
         (comes.count, goes.count, changed.count),
         (tuple(comes.first), tuple(goes.first), tuple(changed.first)),
     )
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode()
 
 
 @dataclass(slots=True)
@@ -135,7 +163,8 @@ def _look(connection: Connection[Any], schema: str, name: str) -> _Table:
 def _newest(
     connection: Connection[Any], schema: str, name: str, times: Sequence[str]
 ) -> datetime | None:
-    """The latest instant of the past in any column of a date or time."""
+    """The latest instant of the past in any column of a date or time; None also where that is
+    before the year 1."""
     if not times:
         return None
     each = [
@@ -145,12 +174,14 @@ def _newest(
         ).format(c=sql.Identifier(column))
         for column in times
     ]
-    query = sql.SQL("SELECT GREATEST({}) FROM ONLY {}").format(
+    query = sql.SQL("SELECT pg_catalog.date_part('epoch', GREATEST({})) FROM ONLY {}").format(
         sql.SQL(", ").join(each), sql.Identifier(schema, name)
     )
     row = connection.execute(query).fetchone()
-    found: datetime | None = row[0] if row else None
-    return found
+    seconds = row[0] if row else None
+    if seconds is None or seconds < _FIRST:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _rows(connection: Connection[Any], schema: str, name: str) -> int:
@@ -168,15 +199,25 @@ def _keyed(
     key: Sequence[str],
     columns: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
-    """(text of the key, digest of the row), in the order of the keys' bytes."""
+    """(text of the key, digest of the row), in the order of the keys' bytes in UTF-8. Without
+    a key the digest is its own key: equal rows then stand beside each other. What has no
+    encoding (SQL_ASCII) is told in octal."""
+    row = sql.SQL("pg_catalog.md5(ROW({})::pg_catalog.text)").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    told = sql.SQL(
+        "pg_catalog.encode(pg_catalog.convert_to({}, 'SQL_ASCII'), 'escape')"
+        if (plain := connection.info.parameter_status("server_encoding") == "SQL_ASCII")
+        else "{}"
+    ).format(_text(key) if key else row)
     query = sql.SQL(
-        'SELECT keyed.k, keyed.row FROM (SELECT {key} COLLATE "C" AS k,'
-        " pg_catalog.md5(ROW({columns})::pg_catalog.text) AS row FROM ONLY {table}) keyed"
-        " ORDER BY keyed.k"
+        "SELECT keyed.k, keyed.row FROM (SELECT {key} AS k, {row} AS row FROM ONLY {table})"
+        " keyed ORDER BY pg_catalog.convert_to(keyed.k, {encoding})"
     ).format(
-        key=_text(key),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        key=told,
+        row=row,
         table=sql.Identifier(schema, name),
+        encoding=sql.Literal("SQL_ASCII" if plain else "UTF8"),
     )
     with connection.cursor(f"keys of {schema}.{name}"[:60]) as cursor:
         cursor.itersize = 5000

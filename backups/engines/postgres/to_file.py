@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from backups.engines.beside import refuse_owners
 from backups.engines.postgres.archive import ArchiveParser, Event, Head
 from backups.engines.postgres.content import ContentHasher
 from backups.engines.postgres.partial import Part, of_part, part
@@ -42,7 +43,8 @@ class FileRestoration:
 
     def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
         """What a database will need that the file is given to."""
-        return tuple(f"role {name!r} must be made before the file" for name in expected.roles)
+        roles = [self._options.owner] if self._options.owner else expected.roles
+        return tuple(f"role {name!r} must be made before the file" for name in roles)
 
     def load(
         self, expected: Fingerprint, artifact: Callable[[str], Blocks], progress: Progress
@@ -109,6 +111,10 @@ class FileRestoration:
             which = folder / "list"
             which.write_bytes(listed(wanted.toc.entries, rows=True))
             argv = [tools.path("pg_restore"), f"--use-list={which}", "--file=-"]
+            if self._options.owner:  # the file then says SET ROLE
+                argv += ["--no-owner", f"--role={self._options.owner}"]
+            if self._options.no_privileges:
+                argv.append("--no-privileges")
             with filtering(argv, self._out, [folder]) as child:
                 taking = True
                 for block in passing.blocks(head):  # to the end, though it may need no more
@@ -170,7 +176,8 @@ class _Passing:
 
 @contextmanager
 def open_file(target: Source, options: RestoreOptions) -> Iterator[FileRestoration]:
-    """Look at the place and open a file without a name there. Raises TargetRefused."""
+    """Look at the place and open a file without a name there. Raises TargetRefused,
+    UsageError."""
     path = Path(unquote(urlsplit(target.url).path)).absolute()
     if path.suffix not in KINDS:
         known = "; ".join(f"{suffix}: {what}" for suffix, what in KINDS.items())
@@ -180,6 +187,8 @@ def open_file(target: Source, options: RestoreOptions) -> Iterator[FileRestorati
             "an archive is written as it was taken, whole",
             hint="Write a part as .sql, or restore it into a database.",
         )
+    if path.suffix == ".dump":
+        refuse_owners(options, "an archive, which is written as it was taken,")
     if path.exists():
         raise TargetRefused(f"{path} exists already", hint="Nothing is overwritten.")
     try:

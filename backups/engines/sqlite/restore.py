@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote
 
+from backups.engines.beside import refuse_owners
 from backups.engines.sqlite.content import columns_of, fingerprint, only, quoted, require_whole
 from backups.engines.sqlite.files import (
     BESIDE,
@@ -119,7 +120,8 @@ def open_restore(
     target: Source, options: RestoreOptions, entropy: Entropy
 ) -> Iterator[SqliteRestoration]:
     """Look at the target and make a private file beside it; leaving removes what has no name
-    yet. Raises TargetRefused."""
+    yet. Raises TargetRefused, UsageError."""
+    refuse_owners(options, "a SQLite file")
     try:
         path = path_of(target)
     except UsageError as error:
