@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from backups.engines.postgres.server import Login
+from backups.engines.postgres.pins import READING
+from backups.engines.postgres.server import Login, learned
 from backups.engines.process import Child, started
 
 
 @contextmanager
 def running(
-    argv: Sequence[str], login: Login, *, options: str = "", reads: Sequence[Path] = ()
+    argv: Sequence[str],
+    login: Login,
+    *,
+    options: str = "",
+    pins: Mapping[str, str] = READING,
+    reads: Sequence[Path] = (),
 ) -> Iterator[Child]:
     """A tool that speaks with a server. It reads nothing from us but the folders `reads`.
 
-    `options`: see `Login.environment`. It is kept in where the server is one that asks for it.
+    `options`, `pins`: see `Login.environment`. It is kept in where the server is one that asks
+    for it. Raises what `connected` raises.
     """
+    login = learned(login)
     whole = [*argv, "--no-password", "--dbname", login.conninfo()]
     with ExitStack() as stack:
-        environment, fd = stack.enter_context(login.environment(options))
+        environment, fd = stack.enter_context(login.environment(options, pins))
         confined = login.confine(whole, reads) if login.confine else whole
         seen = None if login.confine else [*reads, *login.files()]
         yield stack.enter_context(

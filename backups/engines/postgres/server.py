@@ -18,17 +18,26 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo
+from psycopg.pq import Conninfo, TransactionStatus
 
-from backups.errors import (
-    AccessDenied,
-    BackupsError,
-    EngineError,
-    EnvironmentLacks,
-    Unreachable,
-    UsageError,
-)
+from backups.engines.postgres.failures import translated
+from backups.engines.postgres.pins import READING
+from backups.engines.postgres.sessions import Facts, Session
+from backups.engines.postgres.sessions import opened as open_session
+from backups.engines.postgres.tool_session import of_tool
+from backups.errors import UsageError
 from backups.model import Confine, Secret, Source
+
+__all__ = [
+    "MAX_NAME",
+    "Login",
+    "connected",
+    "learned",
+    "login",
+    "pinned",
+    "quoted",
+    "translated",
+]
 
 MAX_NAME = 63
 """Bytes of an identifier (NAMEDATALEN - 1); the server would cut a longer one in silence."""
@@ -41,8 +50,9 @@ _NO_FILE = "/dev/null/none"
 
 _FORBIDDEN = ("password", "passfile", "sslpassword", "service", "scram_client_key")
 _OURS = frozenset(
-    {"password", "passfile", "fallback_application_name", "sslcertmode", "client_encoding"}
-)
+    {"password", "passfile", "fallback_application_name", "sslcertmode", "client_encoding",
+     "options"}
+)  # fmt: skip
 """What a tool is not to take over: it speaks the database's own encoding, say."""
 _ENVIRONMENT = {
     option.keyword.decode(): option.envvar.decode()
@@ -55,23 +65,16 @@ _CA_FILES = (
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 )
-_NOT_NOW = (
-    "starting up",
-    "shutting down",
-    "in recovery mode",
-    "too many c",  # connections, clients
-    "remaining connection slots",
-    "not accepting connections",
-)
-# The search path first: a database's own may lead to functions and operators of its users,
-# which would then run with our rights (as pg_dump does since CVE-2018-1058).
-_SETTINGS = """
-    SELECT pg_catalog.set_config('search_path', '', false);
-    SELECT set_config('default_transaction_read_only', 'off', false);
-    SELECT set_config(name, '0', false) FROM pg_settings
-     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout',
-                    'idle_in_transaction_session_timeout', 'idle_session_timeout')"""
-
+_KEEPALIVES = {
+    "keepalives_idle": "60",
+    "keepalives_interval": "15",
+    "keepalives_count": "6",
+    # A server that takes no rows for minutes (a checkpoint, a slow trigger) is not dead: this
+    # counts as well while it keeps its window shut.
+    "tcp_user_timeout": "600000",
+}
+"""Seconds, and milliseconds for the last: a firewall forgets what is silent for long, and a
+machine that is gone says nothing."""
 
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "sslcrldir")
 _SOCKETS = ("/var/run/postgresql",)
@@ -86,6 +89,8 @@ class Login:
     password: Secret | None
     confine: Confine | None = None
     """Keeps client tools in; see `Source`."""
+    facts: Facts | None = None
+    """What a session of ours learned of this database, if one was opened."""
 
     @property
     def database(self) -> str:
@@ -103,7 +108,12 @@ class Login:
 
     def to(self, database: str) -> Login:
         """The same server and user, another database."""
-        return replace(self, parameters={**self.parameters, "dbname": database})
+        facts = self.facts if self.facts and self.facts.holds else None
+        return replace(
+            self,
+            parameters={**self.parameters, "dbname": database},
+            facts=replace(facts, encoding="") if facts else None,
+        )
 
     def conninfo(self) -> str:
         """What the environment cannot say, quoted for argv; never a secret.
@@ -114,12 +124,16 @@ class Login:
         return make_conninfo("", dbname=self.database, **rest)
 
     @contextmanager
-    def environment(self, options: str = "") -> Iterator[tuple[dict[str, str], int]]:
+    def environment(
+        self, options: str = "", pins: Mapping[str, str] = READING
+    ) -> Iterator[tuple[dict[str, str], int]]:
         """Of a client tool: all of it, and a descriptor that it must inherit.
 
         The password is in an anonymous file in memory that PGPASSFILE points to, so it is
-        in nobody's argv or environment, nor on a disk. `options` are the session's settings.
+        in nobody's argv or environment, nor on a disk. `options` (`-c name=value`) are the
+        session's settings; they outrank `pins`. Raises EngineError: see `of_tool`.
         """
+        session = of_tool(self.facts, pins, options) if self.facts else {"PGOPTIONS": options}
         values = {
             _ENVIRONMENT[name]: value
             for name, value in self.parameters.items()
@@ -137,7 +151,8 @@ class Login:
                     "LC_ALL": "C",
                     "PGAPPNAME": "backups",
                     "PGCONNECT_TIMEOUT": values.get("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT),
-                    "PGOPTIONS": f"{given} {options}".strip(),
+                    **session,
+                    "PGOPTIONS": f"{given} {session['PGOPTIONS']}".strip(),
                     "PGPASSFILE": f"/proc/self/fd/{fd}",
                 },
                 fd,
@@ -169,6 +184,8 @@ def login(source: Source) -> Login:
         )
     given.setdefault("connect_timeout", CONNECT_TIMEOUT)
     given.pop("client_encoding", None)
+    if _is_network(given):
+        given = {**_KEEPALIVES, **given}
     if "sslmode" not in given and _is_remote(given):
         given["sslmode"] = "verify-full"
     if given.get("sslmode") in ("verify-ca", "verify-full"):
@@ -184,39 +201,38 @@ def pinned(connection: Connection[Any], opened: Login) -> Login:
     found |= {"host": info.host, "port": str(info.port)}
     if info.hostaddr:
         found["hostaddr"] = info.hostaddr
-    return Login(found, opened.password, opened.confine)
+    if "options" in opened.parameters:
+        found["options"] = opened.parameters["options"]
+    facts = connection.facts if isinstance(connection, Session) else None
+    return Login(found, opened.password, opened.confine, facts)
 
 
 @contextmanager
-def connected(opened: Login) -> Iterator[Connection[Any]]:
-    """A session in autocommit mode without time limits of the server's making.
+def connected(
+    opened: Login, pins: Mapping[str, str] = READING, *, reads: bool = False
+) -> Iterator[Session]:
+    """A session in autocommit mode with the settings `pins` in force, no time limits among them.
 
-    Whatever psycopg raises inside the context leaves it as one of our errors.
+    Whatever psycopg raises inside the context leaves it as one of our errors. A session that
+    the server ended meanwhile fails at the end only if work is lost with it: a transaction that
+    is open then is committed, unless the caller only `reads`.
     """
-    with translated():
-        parameters = {
-            **opened.parameters,
-            "password": opened.password.reveal() if opened.password else "",
-            "passfile": _NO_FILE,
-            "application_name": "backups",
-            # Else the driver gives bytes for the text of a database in SQL_ASCII.
-            "client_encoding": "UTF8",
-        }
-        connection = psycopg.connect(
-            make_conninfo("", **parameters), autocommit=True, prepare_threshold=None
-        )
-        with connection:
-            connection.execute(_SETTINGS)
-            yield connection
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """psycopg's errors as ours, with the server's primary message only."""
+    session = open_session(_parameters(opened), pins, opened.facts)
     try:
-        yield
-    except psycopg.Error as error:
-        raise _ours(error) from None
+        with translated():
+            yield session
+            if session.info.transaction_status != TransactionStatus.IDLE and not reads:
+                session.commit()
+    finally:
+        session.close()
+
+
+def learned(opened: Login) -> Login:
+    """The same with what a client tool's session depends on, asked for where it isn't known."""
+    if opened.facts and opened.facts.encoding:
+        return opened
+    with connected(opened) as session:
+        return replace(opened, facts=session.facts)
 
 
 def quoted(statement: str, **names: str) -> sql.Composed:
@@ -225,27 +241,20 @@ def quoted(statement: str, **names: str) -> sql.Composed:
     return sql.SQL(statement).format(**values)
 
 
-def _ours(error: psycopg.Error) -> BackupsError:
-    state = error.sqlstate or ""
-    words = error.diag.message_primary or _connect_message(str(error))
-    if state == "42501":
-        return AccessDenied(f"the database refused: {words}")
-    if state[:2] in ("58", "0A") or state == "22023":
-        return EnvironmentLacks(f"the server cannot do what is asked: {words}")
-    if state[:2] in ("08", "57", "53"):
-        return Unreachable(f"the database server stopped answering: {words}")
-    if state:
-        return EngineError(f"the database reported: {words}")
-    refused = "FATAL:" in words and not any(phrase in words for phrase in _NOT_NOW)
-    if refused:
-        return AccessDenied(f"the database server refused the login: {words}")
-    return Unreachable(f"the database server gave no answer: {words}")
+def _parameters(opened: Login) -> dict[str, str]:
+    return {
+        **opened.parameters,
+        "password": opened.password.reveal() if opened.password else "",
+        "passfile": _NO_FILE,
+        "application_name": "backups",
+        # Else the driver gives bytes for the text of a database in SQL_ASCII.
+        "client_encoding": "UTF8",
+    }
 
 
-def _connect_message(text: str) -> str:
-    """libpq's first line; it names host, user and database, never a password."""
-    line = text.strip().split("\n")[0]
-    return line.removeprefix("connection failed: ") or "the connection was lost"
+def _is_network(given: Mapping[str, str]) -> bool:
+    hosts = (given.get("hostaddr") or given.get("host") or "/").split(",")
+    return any(not host.startswith(("/", "@")) for host in hosts)
 
 
 def _is_remote(given: Mapping[str, str]) -> bool:
