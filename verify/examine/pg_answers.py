@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 import psycopg
 from psycopg import sql
@@ -51,14 +50,15 @@ def newest_row(session: Session) -> Iterator[Check]:
 
     For information: how old is too old only the customer can say, in an assertion.
     """
-    newest: tuple[datetime, str, float] | None = None
+    newest: tuple[float, str, str] | None = None
     for namespace, table, column in session.rows(_TIMES):
         try:
             with session.timed():
                 # A date of birth or of expiry is no row's age; the latter lies ahead.
                 row = session.one(
                     quoted(
-                        "SELECT at, extract(epoch FROM now() - at)::float8 FROM (SELECT"
+                        "SELECT extract(epoch FROM now() - at)::float8, to_char(at AT TIME"
+                        " ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\" BC') FROM (SELECT"
                         " max({c})::timestamptz AS at FROM ONLY {n}.{t}"
                         " WHERE {c} <= now() AND {c} > '-infinity') found",
                         c=column,
@@ -69,11 +69,11 @@ def newest_row(session: Session) -> Iterator[Check]:
         except psycopg.Error as error:
             words(error)
             continue
-        if row[0] is not None and (newest is None or row[0] > newest[0]):
-            newest = row[0], f"{namespace}.{table}.{column}", row[1]
+        if row[0] is not None and (newest is None or row[0] < newest[0]):
+            newest = row[0], row[1].removesuffix(" AD"), f"{namespace}.{table}.{column}"
     if newest is not None:
-        at, subject, age = newest
-        actual = f"{at.isoformat(timespec='seconds')}, {age / 3600:.1f} hours ago"
+        age, at, subject = newest
+        actual = f"{at}, {age / 3600:.1f} hours ago"
         yield Check("newest row", True, "for information", actual, subject)
 
 

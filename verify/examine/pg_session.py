@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
+from backups.engines.postgres.pins import LOADING
 from backups.engines.postgres.server import connected, login, quoted
 from backups.errors import Unreachable
 from backups.model import Source
@@ -114,7 +115,8 @@ def session(target: Source, limit: timedelta) -> Iterator[Session]:
     options = f"{opened.parameters.get('options', '')} {_FIRST}".strip()
     opened = replace(opened, parameters={**opened.parameters, "options": options})
     with (
-        connected(opened) as connection,
+        # Time zone and date style are the copy's own: assertions mean what they do there.
+        connected(opened, LOADING) as connection,
         connection.transaction(force_rollback=True),
     ):
         row = connection.execute(_SUPER).fetchone()

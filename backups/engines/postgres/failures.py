@@ -1,5 +1,5 @@
-"""What psycopg raises, as one of our errors: by SQLSTATE, never by words, for a server may speak
-any language. Source: PostgreSQL manual, Appendix A, "Error Codes"."""
+"""What psycopg raises, as one of our errors: by SQLSTATE, never by words, for a server may
+speak any language. Source: PostgreSQL manual, Appendix A, "Error Codes"."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from backups.errors import (
     Unreachable,
 )
 
-_VALUE = re.compile(r': ?["«»„“”‚‘’「『《]|=\(')
+_QUOTES = '"\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u201a\u300a\u300c\u300e'
+_VALUE = re.compile(rf": ?[{_QUOTES}]|=\(")
 """Where a message begins to quote what was in a row, in whatever language."""
 _OF_ROWS = ("22", "P0")
 """Classes whose messages may hold values of rows, or what a customer's code raises."""
@@ -46,10 +47,13 @@ def ours(error: psycopg.Error) -> BackupsError:
         return Unreachable(f"the database server could not do it now: {said}")
     if state[:2] in ("08", "57", "53"):
         return Unreachable(f"the database server stopped answering: {said}")
-    if state:
-        return EngineError(f"the database reported: {said}")
+    return EngineError(f"the database reported: {said}") if state else _of_ours(error)
+
+
+def _of_ours(error: psycopg.Error) -> BackupsError:
+    """Without a SQLSTATE: no server said it."""
     if isinstance(error, psycopg.OperationalError):
-        return Unreachable(f"the database server gave no answer: {said}")
+        return Unreachable(f"the database server stopped answering: {words(error)}")
     return EngineError(
         f"this program did not understand what the database gave ({type(error).__name__})",
         hint="This is a fault of the program, not of the database: report it with these words.",

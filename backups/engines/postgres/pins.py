@@ -1,10 +1,11 @@
-"""What every session of ours and of our tools has in force, whatever the server, the database or
-the role says: `ALTER DATABASE d SET datestyle = 'SQL, DMY'` must not change what we read.
+"""What every session of ours and of our tools has in force, whatever the server, the database
+or the role says: `ALTER DATABASE d SET datestyle = 'SQL, DMY'` must not change what we read.
 
 Settings that stand in the startup packet outrank those of the database, the role and the
-server's file. Sources: PostgreSQL manual, "Server Configuration", 20.1.3 and 20.11; src/backend/
-utils/init/postinit.c, process_startup_options (an option that the role may not set, or that the
-server doesn't know, ends the login before a login trigger runs); pg_dump.c, setup_connection.
+server's file. Sources: PostgreSQL manual, "Server Configuration", 20.1.3 and 20.11;
+src/backend/utils/init/postinit.c, process_startup_options (an option that the role may not set,
+or that the server doesn't know, ends the login before a login trigger runs); pg_dump.c,
+setup_connection.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A connection pooler may give each transaction another of the server's processes. It then keeps
 neither a session's settings nor a snapshot for other sessions, and what we would set stays with
-the sessions of others. The behaviour is tried, not the product's name: pgbouncer in session mode
-works. Source: pgbouncer's manual, "SQL feature map for pooling modes".
+the sessions of others. The behaviour is tried, not the product's name: pgbouncer in session
+mode works. Source: pgbouncer's manual, "SQL feature map for pooling modes".
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def require_session_mode(
         for _ in range(ROUNDS):
             if not _is_kept(first, mine, second):
                 raise EngineError(
-                    "the URL leads to a connection pooler that gives sessions to others between "
-                    "their transactions; a consistent dump needs sessions of its own",
+                    "the URL leads to a connection pooler that gives a session's server to "
+                    "others between transactions; a consistent dump needs sessions of its own",
                     hint=_HINT,
                 )
 

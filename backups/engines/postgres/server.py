@@ -211,7 +211,7 @@ def pinned(connection: Connection[Any], opened: Login) -> Login:
 def connected(
     opened: Login, pins: Mapping[str, str] = READING, *, reads: bool = False
 ) -> Iterator[Session]:
-    """A session in autocommit mode with the settings `pins` in force, no time limits among them.
+    """A session in autocommit mode with the settings `pins` in force, without time limits.
 
     Whatever psycopg raises inside the context leaves it as one of our errors. A session that
     the server ended meanwhile fails at the end only if work is lost with it: a transaction that
@@ -221,10 +221,13 @@ def connected(
     try:
         with translated():
             yield session
-            if session.info.transaction_status != TransactionStatus.IDLE and not reads:
+            if not reads and session.info.transaction_status in _OPEN:
                 session.commit()
     finally:
         session.close()
+
+
+_OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
 def learned(opened: Login) -> Login:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.types.string import TextLoader
 
 from backups.engines.postgres import pins, pooler, probe
 from backups.engines.postgres.failures import of_login
@@ -25,6 +26,9 @@ _VALUES = """
 _SET = """
     SELECT pg_catalog.set_config(name, value, false)
       FROM pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) pins(name, value)"""
+
+_AS_TEXT = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
+"""Never read by the driver: Python has no date of before Christ, no infinity, no 24:00."""
 
 _accepted: dict[tuple[str | None, ...], Rung] = {}
 """By server and user, what the last login may say: so that not each begins with a refusal."""
@@ -61,6 +65,8 @@ def opened(
     """
     session, rung = _logged_in(parameters, wanted, known.rung if known else None)
     try:
+        for kind in _AS_TEXT:
+            session.adapters.register_loader(kind, TextLoader)
         every = {**wanted, **pins.LATER}
         natural, pid = _values(session, [*every, *pins.EVENTS])
         # A pooler tells the client, at the login, a process id of its own.
