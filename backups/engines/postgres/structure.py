@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 
 from backups.engines.postgres.content import object_key
+from backups.engines.postgres.pins import LOADING
 from backups.engines.postgres.process import running
 from backups.engines.postgres.server import Login, connected
 from backups.engines.postgres.toc import TocEntry
@@ -82,11 +83,12 @@ def make(job: Job, entries: Sequence[TocEntry], section: str, jobs: int) -> list
     argv += [f"--jobs={jobs}"] if jobs > 1 else []
     argv += ["--no-tablespaces"] if job.no_tablespaces else []
     argv.append(str(job.toc))
-    with running(argv, job.copy, options=SESSION, reads=[job.toc.parent]) as child:
+    folders = [job.toc.parent]
+    with running(argv, job.copy, options=SESSION, pins=LOADING, reads=folders) as child:
         child.keeps = _TOLD
         for _ in child.blocks():
             pass
-        failed = _failed(child, child.wait())
+        failed = _failed(job, child, child.wait())
     return _again(job, [entry for entry in entries if entry.dump_id in failed])
 
 
@@ -101,13 +103,13 @@ def subject(entry: TocEntry) -> str:
     return f"{entry.desc.lower()} {where}{entry.tag}"
 
 
-def _failed(child: Child, code: int) -> set[int]:
+def _failed(job: Job, child: Child, code: int) -> set[int]:
     """Dump ids of the entries that pg_restore names in its errors."""
     if code == 0:
         return set()
     found = {int(number) for number in _FAILED.findall(child.said())}
     if not found or code != 1 or child.cut:
-        raise failure(child, code)
+        raise failure(child, code, job.copy)
     return found
 
 
@@ -115,7 +117,7 @@ def _again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
     if not entries:
         return []
     unmade = []
-    with connected(job.copy) as connection:
+    with connected(job.copy, LOADING) as connection:
         connection.execute("SELECT set_config('client_encoding', %s, false)", (job.encoding,))
         for entry in entries:
             error = _try(job, connection, entry)
