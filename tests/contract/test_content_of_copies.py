@@ -1,8 +1,7 @@
-"""What pg_restore made tells the same contents as its source: real servers, three majors."""
+"""What pg_restore made tells the same contents as its source: real servers, each major."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from backups.engines.postgres.archive import ArchiveParser
 from backups.engines.postgres.content import ContentHasher, Contents
+from backups.engines.postgres.tools import choose
 
 pytestmark = pytest.mark.postgres
 
@@ -24,12 +24,12 @@ def contents(archive: bytes) -> Contents:
     return hasher.result()
 
 
-@pytest.mark.parametrize("major", [15, 16, 18])
+@pytest.mark.parametrize("major", [15, 16, 17, 18, 19])
 def test_a_copy_tells_the_same(
     major: int, request: pytest.FixtureRequest, make_database: Callable[..., str]
 ) -> None:
     server = request.getfixturevalue(f"pg{major}_url")
-    tools = Path(os.environ[f"BACKUPS_TEST_PG_{major}_BIN"])
+    tools = choose(major).folder
 
     def run(tool: str, *argv: str, given: bytes | None = None) -> bytes:
         return subprocess.run(
