@@ -57,6 +57,8 @@ def outside_usr(folder: Path) -> tuple[Path, ...]:
     """Folders that programs in `folder` need, but for those below /usr."""
     if folder.is_relative_to("/usr") or folder.resolve().is_relative_to("/usr"):
         return ()
+    if folder.match("usr/lib/postgresql/*/bin"):  # a package of Debian's, unpacked beside
+        return (folder.parents[3],)
     package = folder.parent.parent  # a wheel keeps its libraries beside its package
     libraries = package.with_name(f"{package.name}.libs")
     return (folder.parent, *([libraries] if libraries.is_dir() else []))

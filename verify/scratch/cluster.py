@@ -19,11 +19,13 @@ from backups.errors import EnvironmentLacks, RestoreFailed, ToolError, Unreachab
 from backups.model import Source
 from backups.ports import Clock
 from verify.ports import Need
-from verify.scratch import needs
+from verify.scratch import needs, preload
 from verify.scratch.boundary import ENVIRONMENT, Boundary, Room
 
 SUPERUSER = "postgres"
 """As on most sources: event triggers and the like can be owned by a superuser only."""
+DATABASE = "scratch"
+"""The name that a copy gets."""
 SOCKET = ".s.PGSQL.5432"
 _START = 60.0
 """Seconds that a server may take to start."""
@@ -74,13 +76,27 @@ class Programs:
         """Folders outside /usr that must be seen for them to run."""
         return outside_usr(self.folder)
 
+    def libraries(self) -> tuple[Path, ...]:
+        """Where modules of the server may lie: as PostgreSQL's own build, and as Debian's."""
+        lib = self.folder.parent / "lib"
+        return lib, lib / "postgresql"
+
+    def has(self, extension: str) -> bool:
+        """Whether the files of an extension lie with them."""
+        share = self.folder.parent / "share"
+        debian = Path(*self.folder.parts[:-4]) / f"share/postgresql/{self.major}"
+        places = (share, share / "postgresql", debian)
+        return any((place / f"extension/{extension}.control").exists() for place in places)
+
 
 def programs(major: int) -> Programs:
-    """Those of a server of exactly this major version. Raises EnvironmentLacks."""
-    for folder in folders():
-        found = _look(folder)
-        if found and found.major == major:
-            return found
+    """Those of a server of exactly this major version, the first that can check its pages
+    before one that can't. Raises EnvironmentLacks."""
+    fitting = [
+        found for folder in folders() if (found := _look(folder)) and found.major == major
+    ]
+    for found in sorted(fitting, key=lambda each: not each.has("amcheck")):
+        return found
     raise EnvironmentLacks(
         f"no PostgreSQL {major} server can be started here",
         hint=f"Install the package postgresql-{major}, or set BACKUPS_PG_BIN to the folder "
@@ -121,11 +137,19 @@ def make(found: Programs, boundary: Boundary, room: Room, data: Path) -> None:
 
 
 def start(
-    found: Programs, boundary: Boundary, room: Room, data: Path, socket: Path, log: IO[bytes]
+    found: Programs,
+    boundary: Boundary,
+    room: Room,
+    data: Path,
+    socket: Path,
+    log: IO[bytes],
+    preloaded: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
-    """The server's outermost process; `log` is what it complains into."""
+    """The server's outermost process; `log` is what it complains into, and `preloaded` what
+    extensions of the copy want of it."""
     settings = {
         **_SETTINGS,
+        **preloaded,
         **(_SINCE_17 if found.major >= 17 else {}),
         "unix_socket_directories": str(socket),
     }
@@ -210,9 +234,12 @@ class PostgresCluster:
         data: Path,
         socket: Path,
         log: IO[bytes],
+        need: Need,
     ) -> subprocess.Popen[bytes]:
         """See the port."""
-        return start(found, boundary, room, data, socket, log)
+        wanted = need.fingerprint.extensions
+        preloaded = preload.settings(wanted, found.libraries(), DATABASE)
+        return start(found, boundary, room, data, socket, log, preloaded)
 
     def source(self, socket: Path, user: str, database: str = "") -> Source:
         """See the port."""

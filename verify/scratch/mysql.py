@@ -75,6 +75,7 @@ class MysqlCluster:
         data: Path,
         socket: Path,
         log: IO[bytes],
+        _need: Need,
     ) -> subprocess.Popen[bytes]:
         """See the port."""
         argv = [

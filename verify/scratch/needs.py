@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from backups.errors import EnvironmentLacks
 from verify.ports import Need
+from verify.scratch import preload
 
 ENGINE = "postgresql"
 _ROOM = 2
@@ -53,7 +54,11 @@ def require_room(need: Need, folder: Path, limit: int | None) -> None:
 
 def require(connection: Connection[Any], need: Need) -> None:
     """Raises EnvironmentLacks that names all the server lacks: extensions, locales."""
-    lacking = [*_extensions(connection, need), *_locales(connection, need)]
+    lacking = [
+        *_extensions(connection, need),
+        *_preloaded(connection, need),
+        *_locales(connection, need),
+    ]
     if lacking:
         raise EnvironmentLacks(
             f"the scratch server lacks {', '.join(words for words, _ in lacking)}",
@@ -70,6 +75,15 @@ def _extensions(connection: Connection[Any], need: Need) -> list[tuple[str, str]
         for name, version in sorted(need.fingerprint.extensions.items())
         if name not in present
     ]
+
+
+def _preloaded(connection: Connection[Any], need: Need) -> list[tuple[str, str]]:
+    """Libraries that it must have been started with; one whose extension isn't even there is
+    told by that."""
+    query = "SELECT name FROM pg_available_extensions WHERE name = ANY (%s)"
+    rows = connection.execute(query, (list(need.fingerprint.extensions),))
+    (loaded,) = connection.execute("SHOW shared_preload_libraries").fetchone() or ("",)
+    return preload.lacking([row[0] for row in rows], loaded)
 
 
 def _locales(connection: Connection[Any], need: Need) -> list[tuple[str, str]]:

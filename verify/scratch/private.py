@@ -26,11 +26,10 @@ from backups.proving import Place
 from verify.ports import Need
 from verify.scratch import cluster, marks, needs, processes
 from verify.scratch.boundary import Boundary, Room, passwd, strongest
-from verify.scratch.cluster import Programs
+from verify.scratch.cluster import DATABASE, Programs
 from verify.scratch.marks import Mark
 
 KIND = "private server"
-DATABASE = "scratch"
 _SOCKET_PATH = 107
 """Bytes of a socket's path that the kernel takes; see unix(7)."""
 
@@ -90,6 +89,8 @@ class Cluster(Protocol):
         data: Path,
         socket: Path,
         log: IO[bytes],
+        need: Need,
+        /,
     ) -> subprocess.Popen[bytes]:
         """The server's outermost process; `log` is what it complains into."""
 
@@ -147,7 +148,8 @@ class PrivateServers:
             room = self._lay_out(folder, boundary, need, found)
             kind.make(found, boundary, room, folder / "data")
             with (folder / "log").open("wb") as log:
-                process = kind.start(found, boundary, room, folder / "data", socket, log)
+                data = folder / "data"
+                process = kind.start(found, boundary, room, data, socket, log, need)
             first = kind.source(socket, boundary.user.name)
             version = kind.await_ready(process, first, folder / "log", self._clock)
             if boundary.switch:
