@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from difflib import unified_diff
 from itertools import islice
 
+from backups.errors import EngineError
 from backups.format.fingerprint import MISSING, Difference
 
 Definitions = Callable[[str, str, str], tuple[str, str] | None]
@@ -57,8 +58,12 @@ def shown(subject: str, texts: tuple[str, str] | None) -> str:
 
 
 def texts_of(found: Difference, definitions: Definitions) -> tuple[str, str] | None:
-    """Both definitions of what differs; None where there are none."""
-    return definitions(*found.item) if found.item is not None else None
+    """Both definitions of what differs; None where there are none, or they can't be read: that
+    they differ is told all the same."""
+    try:
+        return definitions(*found.item) if found.item is not None else None
+    except EngineError:
+        return None
 
 
 def _plain(side: str) -> str:

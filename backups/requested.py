@@ -32,6 +32,8 @@ class Request:
     """How far it is with that."""
     result: str = ""
     """The id of the replacement, or the name of the database that was made."""
+    exceptions: tuple[str, ...] = ()
+    """What could not be made as the source has it, in words: it is done, but for that."""
     error: str = ""
     hint: str = ""
     """What to do next, where there was an error."""

@@ -327,10 +327,7 @@ class _Texts:
     show: Callable[[str], None]
 
     def __call__(self, kind: str, schema: str, name: str) -> tuple[str, str] | None:
-        try:
-            texts = self.restoration.definitions(kind, schema, name)
-        except EngineError:  # the copy is so changed that it could not be read the quick way
-            return None
+        texts = self.restoration.definitions(kind, schema, name)
         if text := shown(subject_of(kind, schema, name), texts):
             self.show(text)
         return texts

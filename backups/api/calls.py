@@ -252,12 +252,28 @@ class Restore(Wanted):
     name: str = Field(
         pattern="^[a-z][a-z0-9_]{0,62}$", description="Of the new database, on the same server."
     )
+    owner: str | None = Field(
+        default=None, min_length=1, max_length=63,
+        description="The role that is to own all of it, in place of the source's owners; "
+        "PostgreSQL.",
+    )  # fmt: skip
+    no_privileges: bool = Field(
+        default=False, description="Leave out who else may use it; PostgreSQL."
+    )
+
+    def arguments(self) -> dict[str, str]:
+        """What is asked for beside backup and name: nothing where all is as it is by itself."""
+        owner = {"owner": self.owner} if self.owner else {}
+        return owner | ({"no_privileges": "yes"} if self.no_privileges else {})
 
 
 class Start(BaseModel):
     """The typed confirmation."""
 
     confirm: str = Field(max_length=200, description="The live database's name, typed.")
+    accept_exceptions: bool = Field(
+        default=False, description="Also with a copy that lacks what the rehearsal showed."
+    )
 
 
 def need(caller: Caller, role: str) -> None:
@@ -293,7 +309,7 @@ def restore(
     backup = chosen(house, caller, database, body)
     return accepted(response, requests.ask(
         house.app, policy.customer, database, "restore", caller.subject, key,
-        backup=backup, name=body.name,
+        backup=backup, name=body.name, **body.arguments(),
     ))  # fmt: skip
 
 
@@ -336,10 +352,13 @@ def start(
     need(caller, "restorer")
     found = reading.replacement(house.app, caller, replacement)
     if not house.app.requests.asked(found.customer, key):
-        require_startable(found, body.confirm, house.app.clock.now(), "")
+        require_startable(
+            found, body.confirm, house.app.clock.now(), "", accept=body.accept_exceptions
+        )
     return accepted(response, requests.ask(
         house.app, found.customer, found.database, "start", caller.subject, key,
         replacement=found.id, confirm=body.confirm,
+        **({"accept_exceptions": "yes"} if body.accept_exceptions else {}),
     ))  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def database(
         database=found,
         days=calendar(house, database),
         backups=reading.backups(app, caller, database, cursor, reading.PAGE),
+        cursor=cursor,
         tests=reading.drills(app, caller, database)[:20],
         replacements=[
             row for row in reading.replacements(app, caller) if row["database"] == database
@@ -249,6 +250,7 @@ def plan(
 def act(
     house: House_, session: Session_, replacement: Id, what: str, csrf: Csrf, key: Key,
     confirm: Annotated[str, Form(max_length=200)] = "",
+    accept: Annotated[str, Form(max_length=3)] = "",
 ) -> RedirectResponse:  # fmt: skip
     found = reading.replacement(house.app, session.caller, replacement)
     if what == "approve":
@@ -258,8 +260,11 @@ def act(
         return RedirectResponse(f"/replacements/{found.id}", status_code=303)
     arguments: Mapping[str, str] = {"replacement": found.id}
     if what == "start":
-        require_startable(found, confirm, house.app.clock.now(), "")
+        accepted = accept == "yes"
+        require_startable(found, confirm, house.app.clock.now(), "", accept=accepted)
         arguments = {**arguments, "confirm": confirm}
+        if accepted:
+            arguments = {**arguments, "accept_exceptions": "yes"}
     elif what not in ("rehearse", "undo", "cancel"):
         raise NotFound(f"there is no form {what[:40]!r}")
     return asked(house, session, csrf, key, found, what, **arguments)

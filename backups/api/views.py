@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from backups.keeping import Record
+from backups.lacking import not_carried
 from backups.model import Backup, Policy
 from backups.proving import Drill, Publication
 from backups.replacing import Replacement
@@ -50,6 +51,8 @@ def backup(entry: Backup, verdict: str, stores: int, held: bool, now: datetime) 
         "stored_bytes": entry.stored_bytes,
         "stores": stores,
         "held": held,
+        "not_backed_up": list(not_carried(entry.warnings)),
+        "warnings": list(entry.warnings),
     }
 
 
@@ -111,6 +114,7 @@ def operation(found: Request) -> Row:
         "doing": found.doing,
         "bytes": found.bytes,
         "result": found.result or None,
+        "exceptions": list(found.exceptions),
         "error": found.error or None,
         "next": found.hint or None,
     }
@@ -131,6 +135,9 @@ def replacement(found: Replacement) -> Row:
         "rehearsal": found.rehearsal or None,
         "rehearsed_at": instant(found.rehearsed_at),
         "seen": list(found.seen),
+        "changed_since_planned": found.stale,
+        "exceptions": list(found.exceptions),
+        "accepted_by": found.accepted_by or None,
         "planned_at": instant(found.planned_at),
         "planned_by": found.planned_by,
         "needs": found.needs,

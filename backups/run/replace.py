@@ -8,7 +8,7 @@ record before it is begun, so that after a crash `settle` knows what to look for
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal, Protocol

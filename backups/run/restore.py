@@ -54,8 +54,8 @@ def restore(
     """Write a backup into `target`, compare it with its fingerprint, then name it.
 
     What could not be made is in `exceptions`: whoever calls this ends with `require_all`, once
-    all is told and recorded. Raises what reading raises (Damaged, WrongKey, ObjectMissing), the engine's errors and
-    VerificationFailed; in every such case nothing remains of the copy.
+    all is told and recorded. Raises what reading raises (Damaged, WrongKey, ObjectMissing), the
+    engine's errors and VerificationFailed; in every such case nothing remains of the copy.
     """
     expected = read_fingerprint(ports, manifest, progress)
 

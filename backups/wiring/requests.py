@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from backups.errors import BackupsError, UsageError
+from backups.errors import BackupsError, RestoredInPart, UsageError
 from backups.ids import uuid7
 from backups.model import RestoreOptions
 from backups.ports import Progress
@@ -58,7 +58,7 @@ def _done(app: App, request: Request) -> Request:
             app.requests.save(so_far)
 
     try:
-        result = DOES[request.kind](app, request, progress)
+        did = DOES[request.kind](app, request, progress)
     except BackupsError as error:
         end = replace(
             so_far, state="failed", error=str(error), hint=error.hint, exit_code=error.exit_code
@@ -66,17 +66,28 @@ def _done(app: App, request: Request) -> Request:
     except Exception as error:  # noqa: BLE001  # whatever it was, it goes on record
         end = replace(so_far, state="failed", error=type(error).__name__, exit_code=1)
     else:
-        end = replace(so_far, state="done", result=result)
+        code = RestoredInPart.exit_code if did.exceptions else 0
+        end = replace(
+            so_far, state="done", result=did.result, exceptions=did.exceptions, exit_code=code
+        )
     end = replace(end, ended_at=app.clock.now())
     app.requests.save(end)
     return end
 
 
-def _restore(app: App, request: Request, progress: Progress) -> str:
+@dataclass(frozen=True, slots=True)
+class Did:
+    """What came of a request that was done."""
+
+    result: str
+    exceptions: tuple[str, ...] = ()
+
+
+def _restore(app: App, request: Request, progress: Progress) -> Did:
     """A copy beside the live database, compared, under the name that was asked for."""
     from backups.engines.registry import open_engine
     from backups.fleet.states import refuse_restore, standing_of
-    from backups.run.restore import restore
+    from backups.run.restore import in_words, restore
     from backups.wiring.taking import source_of
 
     entry = app.catalog.backup(request.arguments["backup"])
@@ -88,42 +99,51 @@ def _restore(app: App, request: Request, progress: Progress) -> str:
     target = open_engine(policy.engine, app.clock, app.entropy).beside(live, name)
     if urlsplit(target.url).path == urlsplit(live.url).path:
         raise UsageError("a copy can't have the live database's name")
-    options = RestoreOptions(load_settings(app.home).restore_jobs)
-    with operation(app, entry, target.url, by=request.by):
-        giving_back(
+    options = RestoreOptions(
+        load_settings(app.home).restore_jobs,
+        owner=request.arguments.get("owner", ""),
+        no_privileges="no_privileges" in request.arguments,
+    )
+    with operation(app, entry, target.url, by=request.by) as ending:
+        done = giving_back(
             app,
             entry,
             lambda manifest, giving: restore(giving, manifest, target, options, progress),
             lambda words: progress(words, 0, None),
         )
-    return name
+        ending.exceptions = in_words(done.exceptions)
+    return Did(name, ending.exceptions)
 
 
-def _plan(app: App, request: Request, progress: Progress) -> str:
+def _plan(app: App, request: Request, progress: Progress) -> Did:
     entry = app.catalog.backup(request.arguments["backup"])
-    return replacing.plan(app, entry, request.by, progress, lambda _: None).id
+    return Did(replacing.plan(app, entry, request.by, progress, lambda _: None).id)
 
 
-def _rehearse(app: App, request: Request, progress: Progress) -> str:
+def _rehearse(app: App, request: Request, progress: Progress) -> Did:
     plan = request.arguments["replacement"]
-    return replacing.rehearse(app, plan, progress, lambda _: None).id
+    found = replacing.rehearse(app, plan, progress, lambda _: None)
+    return Did(found.id, found.exceptions)
 
 
-def _start(app: App, request: Request, progress: Progress) -> str:
+def _start(app: App, request: Request, progress: Progress) -> Did:
     plan, confirm = request.arguments["replacement"], request.arguments["confirm"]
-    found = replacing.start(app, plan, request.by, confirm, progress, lambda _: None)
-    return found.id
+    accept = "accept_exceptions" in request.arguments
+    found = replacing.start(
+        app, plan, request.by, confirm, progress, lambda _: None, accept=accept
+    )
+    return Did(found.id, found.exceptions)
 
 
-def _undo(app: App, request: Request, _progress: Progress) -> str:
-    return replacing.undo(app, request.arguments["replacement"], request.by).id
+def _undo(app: App, request: Request, _progress: Progress) -> Did:
+    return Did(replacing.undo(app, request.arguments["replacement"], request.by).id)
 
 
-def _cancel(app: App, request: Request, _progress: Progress) -> str:
-    return replacing.cancel(app, request.arguments["replacement"]).id
+def _cancel(app: App, request: Request, _progress: Progress) -> Did:
+    return Did(replacing.cancel(app, request.arguments["replacement"]).id)
 
 
-DOES: Mapping[Kind, Callable[[App, Request, Progress], str]] = {
+DOES: Mapping[Kind, Callable[[App, Request, Progress], Did]] = {
     "restore": _restore,
     "plan": _plan,
     "rehearse": _rehearse,

@@ -112,7 +112,8 @@ def _request(app: App, request_id: str) -> Outcome:
         return Outcome("over already")
     if done.state == "failed":
         return Outcome(f"failed: {done.error}", failed=app.clock.now())
-    return Outcome(f"{done.kind} done")
+    lacks = f", with {len(done.exceptions)} exceptions" if done.exceptions else ""
+    return Outcome(f"{done.kind} done{lacks}")
 
 
 def failed(app: App, policy: Policy, began: datetime, error: Exception) -> Outcome:
