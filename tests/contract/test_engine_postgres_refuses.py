@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -20,13 +19,11 @@ from pg_kit import (
     url_of,
 )
 
-from backups.engines.postgres.dump import open_dump
 from backups.engines.postgres.server import login
 from backups.entropy import SystemEntropy
 from backups.errors import (
     AccessDenied,
     BackupsError,
-    EngineError,
     EnvironmentLacks,
     TargetRefused,
     ToolError,
@@ -176,51 +173,3 @@ def test_a_login_that_fails_is_one_clear_error(
     with pytest.raises(error, match=words) as caught:
         ENGINE.preflight(Source(change(pg15_url), Secret("hunter2")))
     assert "hunter2" not in str(caught.value)
-
-
-def test_a_pooler_is_told_from_a_server(pooler: str) -> None:
-    with (
-        pytest.raises(EngineError, match="connection pooler"),
-        open_dump(login(Source(pooler))),
-    ):
-        pytest.fail("it was accepted")
-
-
-@pytest.fixture
-def pooler(pg15_url: str) -> Iterator[str]:
-    """What a pooler does to BackendKeyData: a real session behind another process id."""
-    import socket
-    import struct
-
-    real = login(Source(pg15_url)).parameters
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        client, _ = listener.accept()
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(f"{real['host']}/.s.PGSQL.{real.get('port', '5432')}")
-        with client, server:
-            length = int.from_bytes(client.recv(4, socket.MSG_PEEK), "big")
-            server.sendall(client.recv(length))
-            while True:
-                data = server.recv(65536)
-                at = data.find(b"K\0\0\0\x0c")
-                if at >= 0:
-                    data = data[: at + 5] + struct.pack(">I", 1) + data[at + 9 :]
-                if not data:
-                    return
-                client.sendall(data)
-                if data.endswith(b"Z\0\0\0\5I"):
-                    request = client.recv(65536)
-                    if not request:
-                        return
-                    server.sendall(request)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    yield (
-        f"postgresql://{real['user']}@127.0.0.1:{listener.getsockname()[1]}/postgres"
-        "?sslmode=disable&gssencmode=disable"
-    )
-    listener.close()
-    thread.join(timeout=10)

@@ -64,7 +64,7 @@ def test_a_database_name_stays_a_name_in_argv(name: str) -> None:
 
 def test_the_password_file_is_in_memory_private_and_escaped() -> None:
     opened = login(Source("postgresql://u@/d?keepalives_idle=9", Secret("a:b\\c")))
-    with opened.environment("-c x=y") as (environment, fd):
+    with opened.environment({"PGOPTIONS": "-c x=y"}) as (environment, fd):
         assert os.pread(fd, 100, 0) == b"*:*:*:*:a\\:b\\\\c\n"
         assert os.fstat(fd).st_mode & 0o777 == 0o600
         assert environment["PGPASSFILE"] == f"/proc/self/fd/{fd}"
@@ -78,7 +78,7 @@ def test_the_password_file_is_in_memory_private_and_escaped() -> None:
 
 def test_a_password_with_a_line_break_is_refused() -> None:
     opened = login(Source("postgresql://u@/d", Secret("hunter2\n")))
-    with pytest.raises(UsageError, match="line break"), opened.environment():
+    with pytest.raises(UsageError, match="line break"), opened.environment({}):
         pytest.fail("it was accepted")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backups.engines.postgres.pins import READING
 from backups.engines.postgres.server import Login, learned
+from backups.engines.postgres.tool_session import of_tool
 from backups.engines.process import Child, started
 
 
@@ -23,13 +24,16 @@ def running(
 ) -> Iterator[Child]:
     """A tool that speaks with a server. It reads nothing from us but the folders `reads`.
 
-    `options`, `pins`: see `Login.environment`. It is kept in where the server is one that asks
-    for it. Raises what `connected` raises.
+    `pins`: the settings of its session; `options` (`-c name=value`) are more, and outrank them.
+    It is kept in where the server is one that asks for it. Raises what `connected` raises, and
+    EngineError where its settings can't be pinned.
     """
-    login = learned(login)
+    login, facts = learned(login)
+    session, first = of_tool(facts, pins, options, Path(argv[0]).name)
+    argv = [argv[0], *first, *argv[1:]]
     whole = [*argv, "--no-password", "--dbname", login.conninfo()]
     with ExitStack() as stack:
-        environment, fd = stack.enter_context(login.environment(options, pins))
+        environment, fd = stack.enter_context(login.environment(session))
         confined = login.confine(whole, reads) if login.confine else whole
         seen = None if login.confine else [*reads, *login.files()]
         yield stack.enter_context(

@@ -24,7 +24,6 @@ from backups.engines.postgres.failures import translated
 from backups.engines.postgres.pins import READING
 from backups.engines.postgres.sessions import Facts, Session
 from backups.engines.postgres.sessions import opened as open_session
-from backups.engines.postgres.tool_session import of_tool
 from backups.errors import UsageError
 from backups.model import Confine, Secret, Source
 
@@ -124,16 +123,13 @@ class Login:
         return make_conninfo("", dbname=self.database, **rest)
 
     @contextmanager
-    def environment(
-        self, options: str = "", pins: Mapping[str, str] = READING
-    ) -> Iterator[tuple[dict[str, str], int]]:
+    def environment(self, session: Mapping[str, str]) -> Iterator[tuple[dict[str, str], int]]:
         """Of a client tool: all of it, and a descriptor that it must inherit.
 
         The password is in an anonymous file in memory that PGPASSFILE points to, so it is
-        in nobody's argv or environment, nor on a disk. `options` (`-c name=value`) are the
-        session's settings; they outrank `pins`. Raises EngineError: see `of_tool`.
+        in nobody's argv or environment, nor on a disk. `session` is more of it, with the
+        session's settings: see `tool_session`.
         """
-        session = of_tool(self.facts, pins, options) if self.facts else {"PGOPTIONS": options}
         values = {
             _ENVIRONMENT[name]: value
             for name, value in self.parameters.items()
@@ -152,7 +148,7 @@ class Login:
                     "PGAPPNAME": "backups",
                     "PGCONNECT_TIMEOUT": values.get("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT),
                     **session,
-                    "PGOPTIONS": f"{given} {session['PGOPTIONS']}".strip(),
+                    "PGOPTIONS": f"{given} {session.get('PGOPTIONS', '')}".strip(),
                     "PGPASSFILE": f"/proc/self/fd/{fd}",
                 },
                 fd,
@@ -217,7 +213,8 @@ def connected(
     the server ended meanwhile fails at the end only if work is lost with it: a transaction that
     is open then is committed, unless the caller only `reads`.
     """
-    session = open_session(_parameters(opened), pins, opened.facts)
+    with translated():
+        session = open_session(_parameters(opened), pins, opened.facts)
     try:
         with translated():
             yield session
@@ -230,12 +227,12 @@ def connected(
 _OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
-def learned(opened: Login) -> Login:
-    """The same with what a client tool's session depends on, asked for where it isn't known."""
+def learned(opened: Login) -> tuple[Login, Facts]:
+    """With what a client tool's session depends on, asked for where it isn't known yet."""
     if opened.facts and opened.facts.encoding:
-        return opened
-    with connected(opened) as session:
-        return replace(opened, facts=session.facts)
+        return opened, opened.facts
+    with connected(opened, reads=True) as session:
+        return replace(opened, facts=session.facts), session.facts
 
 
 def quoted(statement: str, **names: str) -> sql.Composed:

@@ -7,6 +7,7 @@ that takes no options) says it after, and it is read back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,10 @@ _VALUES = """
     SELECT name, pg_catalog.current_setting(name, true), pg_catalog.pg_backend_pid()
       FROM pg_catalog.unnest(%s::pg_catalog.text[]) name"""
 _SET = """
-    SELECT pg_catalog.set_config(name, value, false)
-      FROM pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) pins(name, value)"""
+    SELECT pg_catalog.set_config(key, value, false)
+      FROM pg_catalog.json_each_text(%s::pg_catalog.json)"""
 
+_MONEY = "SELECT (-1234.5)::pg_catalog.numeric::pg_catalog.money::pg_catalog.text"
 _AS_TEXT = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
 """Never read by the driver: Python has no date of before Christ, no infinity, no 24:00."""
 
@@ -76,9 +78,12 @@ def opened(
                 session, lambda: _logged_in(parameters, wanted, rung)[0]
             )
         wrong = _wrong(natural, every)
+        money = session.execute(_MONEY).fetchone() if "lc_monetary" in wrong else None
         if wrong:
-            session.execute(_SET, (list(wrong), list(wrong.values())))
+            session.execute(_SET, (json.dumps(wrong),))
             _require(_wrong(_values(session, list(wrong))[0], wrong))
+        if money == ("-$1,234.50",):
+            natural["lc_monetary"] = wrong["lc_monetary"]  # of another name, and the same
         encoding = session.info.parameter_status("server_encoding") or ""
         holds = rung is not Rung.NOTHING and not (wrong.keys() - pins.LATER.keys())
         session.facts = Facts(rung, pooled, natural, holds, encoding)

@@ -36,6 +36,13 @@ _OTHERS = """
     SELECT count(*) FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
+_LEFT_IN_A_POOL = """
+    SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
+     WHERE datname = ANY (%s) AND usename = current_user AND state = 'idle'
+       AND pid <> pg_catalog.pg_backend_pid()"""
+"""A pooler keeps the backends of our sessions for the next one; a database that has any can't
+be renamed."""
+
 
 @dataclass(slots=True)
 class Place:
@@ -126,6 +133,9 @@ class Place:
         aside = beside(self.target, "replaced", self.name[-8:])
         if self.replaces:
             require_empty(self.server.to(self.target))
+        if self.server.facts and self.server.facts.pooled:
+            left = [self.name, *([self.target] if self.replaces else [])]
+            connection.execute(_LEFT_IN_A_POOL, (left,))
         try:
             with connection.transaction():
                 if self.replaces:
