@@ -43,6 +43,8 @@ _META = re.compile(rb"^\\(?:un)?restrict [A-Za-z0-9]+\n", re.MULTILINE)
 _PATH = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 _CONSTRAINTS = frozenset({"FK CONSTRAINT", "CHECK CONSTRAINT"})
 _LACKING = ("58P01", "58P02", "53100", "53200", "54000")
+_ONE_DATABASE = ("55000", "P0001")
+"""Of an extension that may live in one database only (pg_cron's own script raises P0001)."""
 _OF_THE_SOURCE = ("22", "23", "P0", "08", "HV")
 """Classes of errors that the source's own rows, code or other servers cause."""
 
@@ -152,7 +154,7 @@ def _told(
 ) -> Unmade:
     state = error.sqlstate or ""
     reason = _words(error)
-    if state in _LACKING or (entry.desc == "EXTENSION" and state != "55000"):
+    if state in _LACKING or (entry.desc == "EXTENSION" and state not in _ONE_DATABASE):
         raise EnvironmentLacks(f"the target server lacks something: {reason}")
     if state == "42704" and re.match(r'(role|tablespace) "', reason):
         raise EnvironmentLacks(f"the target server lacks something: {reason}")
