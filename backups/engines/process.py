@@ -95,6 +95,16 @@ class Child:
                 lines.append(_VALUE.split(line, maxsplit=1)[0])
         return lines + (["(the rest was not kept)"] if len(self._said) >= _KEPT else [])
 
+    def end(self) -> None:
+        """Kill it, and all that it started, if it is still there."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe:
+                with suppress(BrokenPipeError):  # what it was not given any more
+                    pipe.close()
+
     def listen(self) -> None:
         """Read its stderr, so that it never waits for us; the first `keeps` bytes are kept."""
         pipe = self.process.stderr
@@ -145,14 +155,4 @@ def _child(program: str, process: subprocess.Popen[bytes]) -> Iterator[Child]:
         child._listener.start()
         yield child
     finally:
-        _end(child)
-
-
-def _end(child: Child) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.process.pid, signal.SIGKILL)
-    child.wait()
-    for pipe in (child.process.stdin, child.process.stdout, child.process.stderr):
-        if pipe:
-            with suppress(BrokenPipeError):  # what it was not given any more
-                pipe.close()
+        child.end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 
 from backups.engines.beside import on_the_same_server
-from backups.engines.postgres import dump, preflight, restore, server, to_file, tools
+from backups.engines.postgres import dump, pooler, preflight, restore, server, to_file, tools
 from backups.model import Fingerprint, Preflight, RestoreOptions, Source
 from backups.ports import Clock, Dump, Entropy, Restoration
 
@@ -22,12 +22,12 @@ class PostgresEngine:
     def preflight(self, source: Source) -> Preflight:
         """Raises Unreachable, AccessDenied, ToolError; EngineError behind a pooler."""
         with server.connected(server.login(source)) as connection:
-            preflight.require_no_pooler(connection)
+            pooler.require_shared_snapshots(connection, server.connected(server.login(source)))
             return preflight.look(connection, tools.choose(preflight.major(connection)))
 
     def dump(self, source: Source) -> AbstractContextManager[Dump]:
-        """One exported snapshot and one pg_dump in it."""
-        return dump.open_dump(server.login(source))
+        """One exported snapshot, one pg_dump in it, and an inventory of what it shows."""
+        return dump.open_dump(server.login(source), whole=True)
 
     def fingerprint(self, source: Source) -> Fingerprint:
         """By a dump that is read and thrown away."""

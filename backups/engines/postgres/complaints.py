@@ -1,0 +1,85 @@
+"""What pg_dump says on its error output, in our words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backups.engines.process import Child
+from backups.errors import AccessDenied, BackupsError, DumpFailed, Unreachable
+
+_DENIED = ("permission denied", "must be superuser", "row-level security", "must be owner")
+GONE = ("server closed the connection", "terminating connection", "connection to server",
+         "could not connect", "no connection to the server", "could not receive data",
+         "SSL connection has been closed", "the database system is")  # fmt: skip
+# pg_dump sets statement_timeout for its LOCK TABLE, whatever its option is called.
+_WAITED = ("statement timeout", "lock timeout", "could not obtain lock")
+_LOCKED = re.compile(r"LOCK TABLE (?:ONLY )?(.{1,400}?) IN ACCESS SHARE MODE", re.DOTALL)
+_PREFIX = re.compile(r"^pg_dump: (?:warning: )?|^(?:WARNING|NOTICE|INFO|LOG): +")
+_SUBSCRIPTIONS = "subscriptions not dumped"
+_CIRCLE = "circular foreign-key constraints"
+_OF_CIRCLE = re.compile(r"^(?:detail|hint): ")
+_LEFT_OUT = re.compile(r"not dumped|skipp|omit|ignor|could not|cannot|unable|appears|bogus")
+
+
+@dataclass(frozen=True, slots=True)
+class Remarks:
+    """What pg_dump said though it ended well."""
+
+    warnings: tuple[str, ...] = ()
+    """In words without names: they go into the manifest, which is not encrypted."""
+    not_backed_up: tuple[str, ...] = ()
+    """Lines that say something was left out, as they are."""
+    others: tuple[str, ...] = ()
+    """All other lines that we have no words for, as they are."""
+
+
+def failure(child: Child, code: int) -> BackupsError:
+    """Why pg_dump failed, in our words and its first complaints."""
+    errors = child.errors()
+    words = "; ".join(errors) or (f"signal {-code}" if code < 0 else f"exit code {code}")
+    text = f"{child.name} failed: {words}"
+    if any(phrase in words for phrase in _DENIED):
+        return AccessDenied(text)
+    if any(phrase in words for phrase in GONE):
+        return Unreachable(text)
+    if any(phrase in words for phrase in _WAITED) and (table := _LOCKED.search(child.said())):
+        return DumpFailed(
+            f"{child.name} waited in vain for the lock of a table: another session holds one "
+            f"that excludes reading ({table[1]})",
+            hint="See pg_locks and pg_stat_activity for who holds it, and run the backup when "
+            "that work is done.",
+        )
+    return DumpFailed(text)
+
+
+def remarks(lines: Iterable[str]) -> Remarks:
+    """Sort what pg_dump said (`Child.remarks`): known lines in our words, others as it is."""
+    warnings: list[str] = []
+    left_out: list[str] = []
+    others: list[str] = []
+    in_circle = False
+    for line in lines:
+        words = _PREFIX.sub("", line).strip()
+        in_circle = _CIRCLE in words or (in_circle and bool(_OF_CIRCLE.match(words)))
+        if _SUBSCRIPTIONS in words:
+            continue  # the inventory names each of them
+        if in_circle:
+            if _CIRCLE in words:
+                warnings.append(
+                    "foreign keys form a circle: loading rows by hand needs them off"
+                )
+            others.append(f"pg_dump says: {words}")
+        elif _LEFT_OUT.search(words):
+            left_out.append(f"pg_dump says: {words}")
+        else:
+            others.append(f"pg_dump says: {words}")
+    unknown = sum(line.startswith("pg_dump says") for line in left_out)
+    if unknown:
+        warnings.append(
+            f"not backed up: {unknown} things that pg_dump names (see `backups show`)"
+        )
+    if others:
+        warnings.append(f"pg_dump made {len(others)} remarks (see `backups show`)")
+    return Remarks(tuple(warnings), tuple(left_out), tuple(others))

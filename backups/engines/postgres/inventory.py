@@ -1,0 +1,381 @@
+"""What a database holds, read from its catalogs, apart from the dump of it.
+
+Each object of a user's making is decided by one pure rule, `missing`: it stands in the
+archive's table of contents (by its oids in the source), another object brings it along (array
+types, indexes of constraints, a partition's clones of triggers), its extension's script makes
+it, or it is **not carried**. pg_dump leaves out, without a word, what belongs to an extension,
+what hangs on an extension's table, what lies in the system's schemas, and what a role may not
+see.
+
+Which member of an extension its script makes is told by transactions: objects that were there
+before their membership were added by hand (`ALTER EXTENSION ... ADD`); what hangs on a member
+table, and was made in no transaction of the extension, was made by hand. pg_upgrade makes each
+object in a transaction of its own, which leaves that question open: see `Missing.open_`.
+Sources: PostgreSQL, src/bin/pg_dump/pg_dump.c (selectDumpable...), "System Catalogs".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+from psycopg import Connection
+
+from backups.engines.postgres.toc import Toc
+
+Address = tuple[int, int]
+"""Oid of a catalog, and of an object in it."""
+
+_HELD: LiteralString = """
+    WITH rel AS (
+        SELECT c.oid, c.relkind, c.relnamespace, c.xmin FROM pg_class c
+          JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relpersistence <> 't' AND n.nspname !~ '^pg_(toast_)?temp_'
+           AND NOT (n.nspname = 'information_schema' AND n.oid >= 16384)),
+    held AS (
+        SELECT 'pg_namespace'::regclass AS catalog, oid, 'schema' AS kind, 0::oid AS on, xmin
+          FROM pg_namespace
+         WHERE nspname !~ '^pg_(toast_)?temp_' AND nspname <> 'information_schema'
+        UNION ALL
+        SELECT 'pg_class'::regclass, oid, CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN
+               'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN
+               'sequence' ELSE 'foreign table' END, 0, xmin
+          FROM rel WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+        UNION ALL
+        SELECT 'pg_class'::regclass, i.indexrelid, 'index', i.indrelid, i.xmin
+          FROM pg_index i JOIN rel ON rel.oid = i.indrelid AND rel.relkind <> 't'
+         WHERE NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid
+                              AND k.contype IN ('p', 'u', 'x'))
+        UNION ALL
+        SELECT 'pg_constraint'::regclass, k.oid, 'constraint', k.conrelid, k.xmin
+          FROM pg_constraint k JOIN rel ON rel.oid = k.conrelid
+         WHERE k.contype IN ('p', 'u', 'x', 'f', 'c') AND k.conparentid = 0 AND k.conislocal
+        UNION ALL
+        SELECT 'pg_trigger'::regclass, t.oid, 'trigger', t.tgrelid, t.xmin
+          FROM pg_trigger t JOIN rel ON rel.oid = t.tgrelid
+         WHERE NOT t.tgisinternal AND t.tgparentid = 0
+        UNION ALL
+        SELECT 'pg_rewrite'::regclass, r.oid, 'rule', r.ev_class, r.xmin
+          FROM pg_rewrite r JOIN rel ON rel.oid = r.ev_class WHERE r.rulename <> '_RETURN'
+        UNION ALL
+        SELECT 'pg_policy'::regclass, p.oid, 'policy', p.polrelid, p.xmin
+          FROM pg_policy p JOIN rel ON rel.oid = p.polrelid
+        UNION ALL
+        SELECT 'pg_statistic_ext'::regclass, s.oid, 'statistics object', 0, s.xmin
+          FROM pg_statistic_ext s JOIN rel ON rel.oid = s.stxrelid
+        UNION ALL
+        SELECT 'pg_type'::regclass, t.oid, 'type', 0, t.xmin FROM pg_type t
+          LEFT JOIN pg_class c ON c.oid = t.typrelid
+          JOIN pg_namespace n ON n.oid = t.typnamespace
+         WHERE n.nspname !~ '^pg_(toast_)?temp_'
+           AND NOT (n.nspname = 'information_schema' AND n.oid >= 16384)
+           AND t.typtype IN ('b', 'c', 'd', 'e', 'r', 'p') AND coalesce(c.relkind, 'c') = 'c'
+           AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+        UNION ALL
+        SELECT 'pg_proc'::regclass, f.oid, 'function', 0, f.xmin FROM pg_proc f
+          JOIN pg_namespace n ON n.oid = f.pronamespace
+         WHERE n.nspname !~ '^pg_(toast_)?temp_'
+           AND NOT (n.nspname = 'information_schema' AND n.oid >= 16384)
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                              AND d.objid = f.oid AND d.deptype = 'i')
+        UNION ALL
+        SELECT 'pg_operator'::regclass, oid, 'operator', 0, xmin FROM pg_operator
+         WHERE oprcode <> 0
+        UNION ALL
+        SELECT 'pg_opclass'::regclass, oid, 'operator class', 0, xmin FROM pg_opclass
+        UNION ALL
+        SELECT 'pg_opfamily'::regclass, oid, 'operator family', 0, xmin FROM pg_opfamily
+        UNION ALL
+        SELECT 'pg_amop'::regclass, a.oid, 'member of an operator family', 0, a.xmin
+          FROM pg_amop a WHERE a.amopfamily < 16384 AND EXISTS (
+               SELECT FROM pg_depend d WHERE d.classid = 'pg_amop'::regclass
+                  AND d.objid = a.oid AND d.refclassid = 'pg_opfamily'::regclass)
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = a.amopopr
+                  AND d.classid = 'pg_operator'::regclass AND d.deptype = 'e')
+        UNION ALL
+        SELECT 'pg_amproc'::regclass, a.oid, 'member of an operator family', 0, a.xmin
+          FROM pg_amproc a WHERE a.amprocfamily < 16384 AND EXISTS (
+               SELECT FROM pg_depend d WHERE d.classid = 'pg_amproc'::regclass
+                  AND d.objid = a.oid AND d.refclassid = 'pg_opfamily'::regclass)
+           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = a.amproc
+                  AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')
+        UNION ALL SELECT 'pg_cast'::regclass, oid, 'cast', 0, xmin FROM pg_cast
+        UNION ALL SELECT 'pg_collation'::regclass, oid, 'collation', 0, xmin FROM pg_collation
+        UNION ALL
+        SELECT 'pg_conversion'::regclass, oid, 'conversion', 0, xmin FROM pg_conversion
+        UNION ALL SELECT 'pg_language'::regclass, oid, 'language', 0, xmin FROM pg_language
+        UNION ALL SELECT 'pg_transform'::regclass, oid, 'transform', 0, xmin FROM pg_transform
+        UNION ALL SELECT 'pg_am'::regclass, oid, 'access method', 0, xmin FROM pg_am
+        UNION ALL
+        SELECT 'pg_ts_parser'::regclass, oid, 'text search parser', 0, xmin FROM pg_ts_parser
+        UNION ALL
+        SELECT 'pg_ts_dict'::regclass, oid, 'text search dictionary', 0, xmin FROM pg_ts_dict
+        UNION ALL
+        SELECT 'pg_ts_template'::regclass, oid, 'text search template', 0, xmin
+          FROM pg_ts_template
+        UNION ALL
+        SELECT 'pg_ts_config'::regclass, oid, 'text search configuration', 0, xmin
+          FROM pg_ts_config
+        UNION ALL
+        SELECT 'pg_foreign_data_wrapper'::regclass, oid, 'foreign-data wrapper', 0, xmin
+          FROM pg_foreign_data_wrapper
+        UNION ALL
+        SELECT 'pg_foreign_server'::regclass, oid, 'foreign server', 0, xmin
+          FROM pg_foreign_server
+        UNION ALL
+        SELECT 'pg_publication'::regclass, oid, 'publication', 0, xmin FROM pg_publication
+        UNION ALL
+        SELECT 'pg_publication_rel'::regclass, oid, 'table of a publication', 0, xmin
+          FROM pg_publication_rel
+        UNION ALL
+        SELECT 'pg_subscription'::regclass, oid, 'subscription', 0, xmin FROM pg_subscription
+         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        UNION ALL
+        SELECT 'pg_event_trigger'::regclass, oid, 'event trigger', 0, xmin
+          FROM pg_event_trigger
+        UNION ALL
+        SELECT 'pg_default_acl'::regclass, oid, 'default privilege', 0, xmin
+          FROM pg_default_acl
+        UNION ALL SELECT 'pg_extension'::regclass, oid, 'extension', 0, xmin FROM pg_extension
+    )
+    SELECT catalog::oid::bigint, oid::bigint, kind, "on"::bigint, xmin::text::bigint
+      FROM held WHERE oid >= 16384"""
+_PUBLISHED_SCHEMAS: LiteralString = """
+    SELECT 'pg_publication_namespace'::regclass::oid::bigint, oid::bigint,
+           'schema of a publication', 0::bigint, xmin::text::bigint
+      FROM pg_publication_namespace"""
+_MEMBERS = """
+    SELECT d.classid::bigint, d.objid::bigint, e.extname, d.xmin::text::bigint,
+           e.xmin::text::bigint, e.oid = ANY (
+               SELECT x.oid FROM pg_extension x WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = ANY (x.extconfig)) AS marked,
+           -- When a table was made: rows of its system columns are never written again.
+           coalesce((SELECT a.xmin::text::bigint FROM pg_attribute a
+                      WHERE d.classid = 'pg_class'::regclass AND a.attrelid = d.objid
+                        AND a.attname = 'ctid' AND a.attnum < 0), 0)
+      FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+     WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass"""
+# Whose options the view pg_user_mappings hides from us, though the mapping is dumped.
+_MAPPINGS = """
+    SELECT coalesce(nullif(m.usename, ''), 'public'), m.srvname,
+           (m.umuser <> 0 AND m.usename = current_user AND (
+                pg_has_role(s.srvowner, 'USAGE')
+                OR has_server_privilege(s.oid, 'USAGE')))
+            OR (m.umuser = 0 AND pg_has_role(s.srvowner, 'USAGE'))
+            OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+      FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid ORDER BY 1, 2"""
+_NAMES = """
+    SELECT c::bigint, o::bigint, pg_describe_object(c, o, 0)
+      FROM unnest(%s::oid[], %s::oid[]) AS x(c, o)"""
+_ABOUT = """
+    SELECT classoid::bigint, objoid::bigint, 'comment' FROM pg_description
+     WHERE objoid >= 16384
+    UNION SELECT classoid::bigint, objoid::bigint, 'security label' FROM pg_seclabel
+     WHERE objoid >= 16384"""
+_OF_DATABASE = """
+    SELECT count(*) FROM pg_shseclabel
+     WHERE classoid = 'pg_database'::regclass
+       AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+_LARGE_OBJECTS = "SELECT count(*) FROM pg_largeobject_metadata"
+
+_SHARED = 3
+"""As many functions of an extension written in one transaction were written by its script."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An object of a user's making."""
+
+    address: Address
+    kind: str
+    on: int
+    """Oid of the relation that it hangs on, or 0."""
+    made: int
+    """The transaction that wrote it last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """That an object belongs to an extension."""
+
+    extension: str
+    added: int
+    """The transaction in which it became a member."""
+    extension_made: int
+    marked: bool
+    """The extension wants its rows dumped."""
+    made: int
+    """The transaction that made it, where that can be told; else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the snapshot shows."""
+
+    held: tuple[Held, ...]
+    members: Mapping[Address, Member]
+    mappings: tuple[tuple[str, str, bool], ...]
+    """User, server, and whether its options can be seen."""
+    about: frozenset[tuple[int, int, str]]
+    """Objects that a comment or a security label is on."""
+    database_labels: int
+    large_objects: int
+    relations: int
+    """Oid of pg_class."""
+    functions: int
+    """Oid of pg_proc."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An object that the archive does not carry."""
+
+    address: Address
+    kind: str
+    reason: str
+    added: bool = False
+    """It was added to its extension by hand."""
+    open_: bool = False
+    """Whether its extension's script makes it can't be told."""
+
+
+def read(connection: Connection[Any]) -> Inventory:
+    """In the connection's snapshot, with a search path of pg_catalog alone."""
+    connection.execute("SET LOCAL jit = off")  # compiling such statements takes seconds
+    rows = connection.execute(_HELD).fetchall()
+    if connection.info.server_version >= 150000:
+        rows += connection.execute(_PUBLISHED_SCHEMAS).fetchall()
+    catalogs = connection.execute(
+        "SELECT 'pg_class'::regclass::oid::bigint, 'pg_proc'::regclass::oid::bigint"
+    ).fetchall()[0]
+    return Inventory(
+        held=tuple(Held((c, o), kind, on, made) for c, o, kind, on, made in rows),
+        members={
+            (c, o): Member(*rest) for c, o, *rest in connection.execute(_MEMBERS).fetchall()
+        },
+        mappings=tuple(connection.execute(_MAPPINGS).fetchall()),
+        about=frozenset(connection.execute(_ABOUT).fetchall()),
+        database_labels=connection.execute(_OF_DATABASE).fetchall()[0][0],
+        large_objects=connection.execute(_LARGE_OBJECTS).fetchall()[0][0],
+        relations=catalogs[0],
+        functions=catalogs[1],
+    )
+
+
+def missing(found: Inventory, toc: Toc) -> list[Missing]:
+    """What the archive does not carry. Pure."""
+    carried = {(entry.catalog_oid, entry.oid) for entry in toc.entries if entry.oid}
+    by_hand = _ByHand(found)
+    result = []
+    for held in found.held:
+        member = found.members.get(held.address)
+        table = (found.relations, held.on)
+        if member:
+            one = by_hand.member(held, member, held.address in carried)
+        elif held.address in carried or (held.kind == "constraint" and table in carried):
+            one = None
+            if held.on and (owner := found.members.get(table)):
+                # An extension's table whose rows are dumped: what hangs on it is not.
+                one = None if held.address in carried else by_hand.part(held, owner)
+        elif held.on and (owner := found.members.get(table)):
+            one = by_hand.part(held, owner)
+        else:
+            one = Missing(held.address, held.kind, "pg_dump does not carry it")
+        if one:
+            result.append(one)
+    return result
+
+
+def in_words(found: Inventory, toc: Toc) -> list[tuple[str, str]]:
+    """(kind, sentence) of what is missing and no object by itself. Pure."""
+    result = []
+    tags = {entry.tag for entry in toc.entries if entry.desc == "USER MAPPING"}
+    for user, server, seen in found.mappings:
+        if f"USER MAPPING {user} SERVER {server}" not in tags:
+            result.append(
+                ("user mapping", f"user mapping for {user} on server {server}: pg_dump "
+                 "does not carry it")
+            )  # fmt: skip
+        elif not seen:
+            result.append(
+                ("options of a user mapping", f"options of the user mapping for {user} on "
+                 f"server {server}: the backup's user may not read them, a superuser may")
+            )  # fmt: skip
+    if found.database_labels:
+        result.append(
+            ("security label", "security labels of the database itself: pg_dump does not "
+             "carry them")
+        )  # fmt: skip
+    return result
+
+
+def names(connection: Connection[Any], wanted: Iterable[Missing]) -> dict[Address, str]:
+    """As the server describes each, with its kind: `table public.t`."""
+    addresses = [each.address for each in wanted]
+    if not addresses:
+        return {}
+    rows = connection.execute(_NAMES, ([a for a, _ in addresses], [o for _, o in addresses]))
+    return {(catalog, oid): name for catalog, oid, name in rows}
+
+
+class _ByHand:
+    """What was done to extensions by hand."""
+
+    def __init__(self, found: Inventory) -> None:
+        self._found = found
+        self._of: dict[str, Set[int]] = {}
+        self._moved: set[str] = set()
+        added: dict[str, list[int]] = {}
+        shared: dict[str, Counter[int]] = {}
+        for member in found.members.values():
+            added.setdefault(member.extension, []).append(member.added)
+            self._of.setdefault(member.extension, set())
+            self._of[member.extension] |= {member.added, member.extension_made}
+        for held in found.held:
+            owner = found.members.get(held.address)
+            if owner and held.kind == "function":
+                shared.setdefault(owner.extension, Counter())[held.made] += 1
+        for name, counter in shared.items():
+            self._of[name] |= {made for made, times in counter.items() if times >= _SHARED}
+        for name, those in added.items():
+            if len(set(those)) > 2 and 3 * len(set(those)) >= len(those):
+                self._moved.add(name)
+
+    def member(self, held: Held, member: Member, carried: bool) -> Missing | None:
+        """Whether the script makes it, or, of a table, whether its rows are carried."""
+        made = member.made or held.made
+        if made != member.added and _earlier(made, member.added):
+            return Missing(
+                held.address,
+                held.kind,
+                f"it was added to the extension {member.extension} by hand, whose script "
+                "does not make it",
+                added=True,
+            )
+        if held.kind == "table" and not carried and not member.marked:
+            return Missing(
+                held.address,
+                "rows of a table",
+                f"it belongs to the extension {member.extension}, which does not have its "
+                "rows dumped",
+            )
+        return None
+
+    def part(self, held: Held, owner: Member) -> Missing | None:
+        """What hangs on a member table."""
+        if held.made in self._of[owner.extension]:
+            return None
+        return Missing(
+            held.address,
+            held.kind,
+            f"it hangs on a table of the extension {owner.extension}, whose script does not "
+            "make it",
+            open_=owner.extension in self._moved,
+        )
+
+
+def _earlier(one: int, other: int) -> bool:
+    """Of two transactions, which count modulo 2^32."""
+    return 0 < (other - one) % (1 << 32) < 1 << 31
