@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection, sql
 
-from backups.engines.postgres.load import failure
+from backups.engines.postgres.lanes import failure
 from backups.engines.postgres.server import Login, connected
 from backups.replacing import MAX_ROWS, SAMPLE, Changes
 

@@ -231,15 +231,42 @@ def tables_with_rows(
 ) -> Iterator[tuple[TocEntry, tuple[str, ...], list[int] | None]]:
     """Tables, their columns in the order in which the content hash takes them, and where
     those stand in the archive's rows; None for a table whose order is the archive's own."""
-    children = {entry.dump_id for entry in toc.entries if inherits(entry)}
+    sorted_ones = {entry.dump_id for entry in toc.entries if inherits(entry)}
+    sorted_ones |= _in_mixed_trees(toc)
     for entry in toc.entries:
         if entry.desc == "TABLE DATA":
             columns = copy_columns(entry.copy_stmt)
-            if children.isdisjoint(entry.dependencies):
+            if sorted_ones.isdisjoint(entry.dependencies):
                 yield entry, columns, None
             else:
                 order = sorted(range(len(columns)), key=columns.__getitem__)
                 yield entry, tuple(sorted(columns)), order
+
+
+def _in_mixed_trees(toc: Toc) -> set[int]:
+    """Dump ids of tables that are partitions, somewhere below a table that is partitioned by
+    hash, and whose columns do not stand in the order of all their siblings'."""
+    tables = {entry.dump_id: entry for entry in toc.entries if entry.desc == "TABLE"}
+    parents: dict[int, int] = {}
+    for entry in toc.entries:
+        if entry.desc == "TABLE ATTACH":
+            both = [id_ for id_ in entry.dependencies if id_ in tables]
+            own = [id_ for id_ in both if tables[id_].tag == entry.tag
+                   and tables[id_].namespace == entry.namespace]  # fmt: skip
+            parents |= {child: parent for child in own for parent in both if parent != child}
+    orders: dict[int, dict[tuple[str, ...], set[int]]] = {}
+    for entry in toc.entries:
+        if entry.desc == "TABLE DATA":
+            for leaf in parents.keys() & set(entry.dependencies):
+                root, hashed, above = leaf, False, dict(parents)
+                while root in above:  # each once, for a damaged archive may have circles
+                    root = above.pop(root)
+                    hashed |= "\nPARTITION BY HASH (" in tables[root].defn
+                if hashed:
+                    columns = copy_columns(entry.copy_stmt)
+                    orders.setdefault(root, {}).setdefault(columns, set()).add(leaf)
+    mixed = [leaves for leaves in orders.values() if len(leaves) > 1]
+    return {leaf for each in mixed for leaves in each.values() for leaf in leaves}
 
 
 def copy_columns(copy_stmt: str) -> tuple[str, ...]:
@@ -247,13 +274,34 @@ def copy_columns(copy_stmt: str) -> tuple[str, ...]:
 
     Raises DumpFailed when it is not such a statement.
     """
+    return tuple(_plain(_unquote(name)) for name in copy_names(copy_stmt))
+
+
+def copy_names(copy_stmt: str) -> list[str]:
+    """The same as they stand there, quoted where they must be."""
+    tokens = _copy_tokens(copy_stmt)
+    if "(" not in tokens:
+        return []
+    return [name for name in tokens[tokens.index("(") + 1 : -4] if name != ","]
+
+
+def copy_target(copy_stmt: str) -> str:
+    """The table of such a statement with its schema, quoted as it stands there."""
+    tokens = _copy_tokens(copy_stmt)
+    return "".join(tokens[1 : tokens.index("(") if "(" in tokens else -3])
+
+
+def goes_elsewhere(entry: TocEntry) -> bool:
+    """Whether a table's rows are to be loaded into another, the root of its partitions."""
+    names = [_unquote(name) for name in _TOKEN.findall(copy_target(entry.copy_stmt))]
+    return names not in ([entry.namespace, ".", entry.tag], [entry.tag])
+
+
+def _copy_tokens(copy_stmt: str) -> list[str]:
     tokens = _TOKEN.findall(copy_stmt)
     if tokens[:1] != ["COPY"] or [t.upper() for t in tokens[-3:]] != ["FROM", "STDIN", ";"]:
         raise DumpFailed("a table's rows are not dumped by COPY")
-    if "(" not in tokens:
-        return ()
-    names = tokens[tokens.index("(") + 1 : -4]
-    return tuple(_plain(_unquote(name)) for name in names if name != ",")
+    return tokens
 
 
 def object_digests(entries: Iterable[TocEntry]) -> tuple[ObjectDigest, ...]:

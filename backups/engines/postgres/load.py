@@ -1,137 +1,63 @@
-"""Rows into a copy, over several sessions at once.
+"""Rows into a copy, over several sessions at once, and again for what was refused.
 
 One pg_restore loads one table after the other, bound by one core of the server. Here whole
 rows go in turn to the session that has the least to do, so that one large table keeps all
 of them busy too. The order of rows in a table is then not the source's; SQL promises none.
+
+Tables whose rows may depend on other tables' wait for those (`load_order`). A table whose
+rows the server refuses is left empty, and loaded again from the archive's beginning once all
+others are there, by one session in the archive's order: through the root of its partitions
+where its rows belong to others now, without CHECKs that the source's own rows break (`checks`)
+where order does not help. What is refused then too stays away, and is told.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from queue import Queue
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 
-from backups.engines.postgres.archive import ArchiveParser, Event, Head, LargeObject, Rows
+from backups.engines.postgres import checks
+from backups.engines.postgres.archive import (
+    ArchiveParser,
+    Event,
+    Head,
+    LargeObject,
+    PartOfRow,
+    Rows,
+)
+from backups.engines.postgres.content import copy_target, goes_elsewhere, object_key
+from backups.engines.postgres.lanes import Loader, Refused, Target, loader, prepare
+from backups.engines.postgres.load_order import Order, order
+from backups.engines.postgres.partition_roots import through_root
+from backups.engines.postgres.pins import LOADING
 from backups.engines.postgres.server import Login, connected
 from backups.engines.postgres.toc import Toc, TocEntry
-from backups.errors import BackupsError, DumpFailed, EnvironmentLacks, RestoreFailed
+from backups.errors import DumpFailed, EnvironmentLacks
+from backups.model import Unrestored
 from backups.ports import Blocks, Progress
 
-WAITING = 2
-"""Blocks of rows, of about 1 MiB, that wait for a session."""
-
-_SESSION = {
-    "search_path": "",
-    "standard_conforming_strings": "on",
-    "check_function_bodies": "off",
-    "xmloption": "content",
-    "row_security": "off",
-    "synchronous_commit": "off",
-}
-"""What pg_restore sets before it loads (pg_backup_archiver.c, _doSetFixedOutputState)."""
+ROUNDS = 5
+"""How often the archive is read again for tables whose rows were refused."""
 
 
-@dataclass(slots=True)
-class _Lane:
-    """A session that loads, on its own thread."""
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What a load came to."""
 
-    queue: Queue[tuple[TocEntry, bytes] | bool] = field(default_factory=lambda: Queue(WAITING))
-    """Rows; True at the end, False to give up."""
-    told: bool = False
-    """It was told that nothing more comes."""
-    error: Exception | None = None
-    table: int = 0
-    """Dump id of the table that it was given last."""
-    loaded: dict[int, int] = field(default_factory=dict)
-    """Rows by dump id, as the server counted them."""
-    thread: threading.Thread | None = None
-
-    def run(self, login: Login, encoding: str) -> None:
-        """Load until told to stop; after an error, only take what comes and drop it."""
-        try:
-            with connected(login) as connection:
-                _prepare(connection, encoding)
-                item = self._take()
-                while not isinstance(item, bool):
-                    item = self._table(connection, *item)
-        except (BackupsError, psycopg.Error, OSError) as error:
-            self.error = error
-        finally:
-            while not self.told:
-                self._take()
-
-    def _take(self) -> tuple[TocEntry, bytes] | bool:
-        item = self.queue.get()
-        self.told = isinstance(item, bool)
-        return item
-
-    def _table(
-        self, connection: Connection[Any], entry: TocEntry, rows: bytes
-    ) -> tuple[TocEntry, bytes] | bool:
-        """One COPY, for as long as rows of this table come; returns what came then."""
-        statement = entry.copy_stmt.encode("utf-8", "surrogateescape")
-        item: tuple[TocEntry, bytes] | bool = (entry, rows)
-        cursor = connection.cursor()
-        try:
-            with cursor.copy(statement) as copy:
-                while not isinstance(item, bool) and item[0] is entry:
-                    copy.write(item[1])
-                    item = self._take()
-                if item is False:  # leaving by an error ends the COPY without its rows
-                    raise RestoreFailed("the load was stopped")
-        except psycopg.Error as error:
-            raise failure(error) from None
-        self.loaded[entry.dump_id] = self.loaded.get(entry.dump_id, 0) + cursor.rowcount
-        return item
-
-
-class Loader:
-    """Gives rows to lanes, and large objects to a session of its own."""
-
-    def __init__(self, lanes: list[_Lane], objects: Connection[Any]) -> None:
-        self._lanes = lanes
-        self._objects = objects
-        self._rows: dict[int, int] = {}
-        self._at = 0
-
-    def rows(self, event: Rows) -> None:
-        """Load these rows, now or soon. Raises RestoreFailed, EnvironmentLacks, Unreachable."""
-        table = event.entry.dump_id
-        self._rows[table] = self._rows.get(table, 0) + len(event.rows)
-        lane = min(self._lanes, key=lambda one: (one.queue.qsize(), one.table != table))
-        lane.table = table
-        lane.queue.put((event.entry, b"".join(event.rows)))
-        self._raise()
-
-    def large_object(self, event: LargeObject) -> None:
-        """Load the next bytes of an object that exists already."""
-        data = b"".join(event.pieces)
-        if data:
-            values = (event.oid, self._at, data)
-            self._objects.execute("SELECT lo_put(%s::oid, %s::bigint, %b)", values)
-        self._at = 0 if event.last else self._at + len(data)
-
-    def finish(self) -> None:
-        """Wait for the rest. Raises RestoreFailed unless the server counted every row."""
-        _stop(self._lanes, True)
-        self._raise()
-        loaded: dict[int, int] = {}
-        for lane in self._lanes:
-            for table, count in lane.loaded.items():
-                loaded[table] = loaded.get(table, 0) + count
-        if loaded != self._rows:
-            raise RestoreFailed("the server did not take every row that it was given")
-
-    def _raise(self) -> None:
-        for lane in self._lanes:
-            if lane.error:
-                raise lane.error
+    exceptions: tuple[Unrestored, ...] = ()
+    """Rows that are not there, and CHECKs that are NOT VALID."""
+    empty: frozenset[tuple[str, str, str]] = frozenset()
+    """Tables whose rows are not there, none of them, as `content.object_key` names their
+    entries: those that were refused, and those without a table in the copy."""
+    not_valid: frozenset[tuple[str, str, str]] = frozenset()
+    """Kind, schema and name of objects whose definition differs because of a CHECK that is
+    NOT VALID: the table or domain, and the constraint that stands by itself then."""
+    moved: tuple[tuple[str, str], ...] = ()
+    """Leaves whose rows went through the root: see `partition_roots.trees`."""
 
 
 class ArchiveRows:
@@ -144,17 +70,16 @@ class ArchiveRows:
         self._bytes = 0
         self.head = self._read_head()
 
-    def load(self, target: Loader, wanted: Toc, progress: Progress) -> None:
+    def load(self, target: Loader, wanted: Iterable[TocEntry], progress: Progress) -> None:
         """Give the data of those entries to `target`; all of it is read. Raises DumpFailed
         unless the archive is complete."""
-        entries = {entry.dump_id for entry in wanted.entries}
+        entries = {entry.dump_id for entry in wanted}
         self._give(self._events, target, entries)
         for block in self._rest:
             self._give(self._parser.feed(block), target, entries)
             self._bytes += len(block)
             progress("loading rows", self._bytes, None)
         self._parser.finish()
-        target.finish()
 
     def _read_head(self) -> Head:
         for block in self._rest:
@@ -171,47 +96,163 @@ class ArchiveRows:
                 continue
             if isinstance(event, Rows):
                 target.rows(event)
+            elif isinstance(event, PartOfRow):
+                target.part_of_row(event)
             elif isinstance(event, LargeObject):
                 target.large_object(event)
 
 
-@contextmanager
-def loader(login: Login, encoding: str, lanes: int) -> Iterator[Loader]:
-    """Open the sessions; whatever happens, no thread outlives the context."""
-    opened = [_Lane() for _ in range(lanes)]
-    with connected(login) as objects:
-        _prepare(objects, encoding)
+def load_rows(
+    copy: Login,
+    encoding: str,
+    lanes: int,
+    wanted: Toc,
+    archive: Callable[[], Blocks],
+    progress: Progress,
+    *,
+    begun: ArchiveRows | None = None,
+) -> LoadResult:
+    """Load the data of the entries of `wanted` into a copy that has everything which comes
+    before data. `encoding` is the archive's, `lanes` how many sessions load at once.
+
+    `archive` opens the archive from its beginning, each time it is called; `begun` is one
+    whose head alone was read, for the first time. Raises EnvironmentLacks for what the server
+    lacks, a role that a value names included; Unreachable, RestoreFailed, DumpFailed.
+    """
+    with connected(copy) as connection:
+        found = order(connection)
+    missing = [entry for entry in wanted.entries if _is_missing(entry, found)]
+    wanted = replace(
+        wanted, entries=tuple(entry for entry in wanted.entries if entry not in missing)
+    )
+    load = _Load(copy, encoding, wanted, archive, progress, found)
+    result = LoadResult()
+    if refused := load.first(begun or ArchiveRows(archive()), lanes):
+        with connected(copy, LOADING) as connection:
+            load.empty(refused, connection)
+            result = load.again(refused, connection)
+    return replace(result, empty=result.empty | {object_key(entry) for entry in missing})
+
+
+@dataclass(slots=True)
+class _Load:
+    copy: Login
+    encoding: str
+    wanted: Toc
+    archive: Callable[[], Blocks]
+    progress: Progress
+    order: Order
+    statements: dict[int, bytes] = field(default_factory=dict)
+    """Of tables that go through their root."""
+    taken: list[checks.Check] = field(default_factory=list)
+
+    def first(self, rows: ArchiveRows, lanes: int) -> list[Refused]:
+        """All of it, over all lanes."""
+        return self._pass(rows, lanes, self.wanted.entries)
+
+    def empty(self, refused: Iterable[Refused], connection: Connection[Any]) -> None:
+        """Away with what other lanes have committed of tables that were refused."""
+        alone = self.order.alone
+        with connection.transaction():
+            prepare(connection, self.encoding)
+            for each in refused:
+                if (each.entry.namespace, each.entry.tag) not in alone and not _moves(
+                    each.entry
+                ):
+                    _empty(connection, each.entry)
+        connection.execute("SELECT pg_catalog.set_config('client_encoding', 'UTF8', false)")
+
+    def again(self, refused: list[Refused], connection: Connection[Any]) -> LoadResult:
+        """Only the refused ones, one session, in the archive's order, for as long as that
+        brings something."""
         try:
-            for lane in opened:
-                lane.thread = threading.Thread(target=lane.run, args=(login, encoding))
-                lane.thread.start()
-            yield Loader(opened, objects)
+            for attempt in range(ROUNDS):
+                changed = [self._help(each, connection, attempt > 0) for each in refused]
+                before = len(refused)
+                refused = self._pass(
+                    ArchiveRows(self.archive()), 1, [each.entry for each in refused]
+                )
+                if not refused or not (any(changed) or len(refused) < before or not attempt):
+                    break
         finally:
-            _stop(opened, False)
+            left = checks.put_back(connection, self.taken)
+        return self._result(refused, left)
+
+    def _help(self, each: Refused, connection: Connection[Any], ordered: bool) -> bool:
+        """Change what stands in the way, if anything can be; `ordered`: order did not help."""
+        table = each.entry.dump_id
+        if each.state != "23514":
+            return False
+        if each.constraint is None:
+            statement = None if table in self.statements else self._root(each, connection)
+            if statement is not None:
+                self.statements[table] = statement
+            return statement is not None
+        if not ordered:
+            return False
+        schema, holder, _ = each.constraint
+        taken = checks.take_off(connection, schema, holder, domain=each.domain)
+        self.taken += taken
+        return bool(taken)
+
+    def _root(self, each: Refused, connection: Connection[Any]) -> bytes | None:
+        with connection.transaction():
+            prepare(connection, self.encoding)
+            found = through_root(connection, each.entry)
+        connection.execute("SELECT pg_catalog.set_config('client_encoding', 'UTF8', false)")
+        return found
+
+    def _pass(
+        self, rows: ArchiveRows, lanes: int, entries: Sequence[TocEntry]
+    ) -> list[Refused]:
+        targets = [self._target(entry) for entry in entries if entry.had_data]
+        with loader(self.copy, self.encoding, lanes, targets) as target:
+            rows.load(target, entries, self.progress)
+            return target.finish()
+
+    def _target(self, entry: TocEntry) -> Target:
+        key = (entry.namespace, entry.tag)
+        statement = self.statements.get(entry.dump_id)
+        alone = key in self.order.alone or statement is not None or _moves(entry)
+        plain = entry.copy_stmt.encode("utf-8", "surrogateescape")
+        return Target(entry, statement or plain, key in self.order.waiting, alone)
+
+    def _result(
+        self, refused: Iterable[Refused], left: Sequence[tuple[checks.Check, str]]
+    ) -> LoadResult:
+        exceptions = [checks.told(check, why) for check, why in left]
+        for each in refused:
+            if each.state == "42704":
+                raise EnvironmentLacks(
+                    f"the target server lacks something that rows name: {each.words}"
+                )
+            subject = f"rows of {each.entry.namespace}.{each.entry.tag}"
+            reason = f"the server refused them, and none is there: {each.words}"
+            exceptions.append(Unrestored(subject, reason, at_source=False))
+        holders = {("DOMAIN" if c.domain else "TABLE", c.schema, c.holder) for c, _ in left}
+        constraints = {("CHECK CONSTRAINT", c.schema, f"{c.holder} {c.name}") for c, _ in left}
+        entries = {entry.dump_id: entry for entry in self.wanted.entries}
+        return LoadResult(
+            tuple(exceptions),
+            frozenset(object_key(each.entry) for each in refused),
+            frozenset(holders | constraints),
+            tuple((entries[id_].namespace, entries[id_].tag) for id_ in self.statements),
+        )
 
 
-def failure(error: psycopg.Error) -> BackupsError:
-    """Why the server did not take rows; its detail and context may hold them and are cut."""
-    state = error.sqlstate or ""
-    words = (error.diag.message_primary or "the connection was lost").split(': "')[0]
-    table = error.diag.table_name
-    where = f" in table {table!r}" if table else ""
-    if state in ("53100", "53200", "42501") or state.startswith("58"):
-        return EnvironmentLacks(f"the server could not take rows{where}: {words}")
-    return RestoreFailed(f"the server refused rows{where}: {words}")
+def _is_missing(entry: TocEntry, found: Order) -> bool:
+    return entry.desc == "TABLE DATA" and (entry.namespace, entry.tag) not in found.tables
 
 
-def _prepare(connection: Connection[Any], encoding: str) -> None:
-    values: Mapping[str, str] = {**_SESSION, "client_encoding": encoding}
-    for name, value in values.items():
-        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+def _moves(entry: TocEntry) -> bool:
+    """Its rows go through another table, the root."""
+    return entry.desc == "TABLE DATA" and goes_elsewhere(entry)
 
 
-def _stop(lanes: list[_Lane], well: bool) -> None:
-    for lane in lanes:
-        if lane.thread:
-            lane.queue.put(well)
-    for lane in lanes:
-        if lane.thread:
-            lane.thread.join()
-            lane.thread = None
+def _empty(connection: Connection[Any], entry: TocEntry) -> None:
+    table = copy_target(entry.copy_stmt).encode("utf-8", "surrogateescape")
+    try:
+        with connection.transaction():
+            connection.execute(b"TRUNCATE ONLY " + table)
+    except psycopg.errors.FeatureNotSupported:  # a foreign key leads to it
+        connection.execute(b"DELETE FROM ONLY " + table)

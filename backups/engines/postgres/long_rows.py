@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, LiteralString
 
+import psycopg
 from psycopg import Connection, sql
 
 from backups.engines.postgres.server import quoted
@@ -25,9 +26,8 @@ MAX_BYTEA = 511 << 20
 LOOKED_AT = 5_000
 """Milliseconds for each table that is asked for values beyond `MAX_BYTEA`."""
 
-_MIN_TOAST = 250 << 20
-_MAX_HEAP = 4 << 30
-_CANDIDATES: LiteralString = f"""
+# 250 MiB, 4 GiB
+_CANDIDATES: LiteralString = """
     SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -37,8 +37,8 @@ _CANDIDATES: LiteralString = f"""
        AND 'bytea'::pg_catalog.regtype IN (t.oid, t.typbasetype)
        AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
        AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-       AND pg_catalog.pg_relation_size(c.reltoastrelid) > {_MIN_TOAST}
-       AND pg_catalog.pg_relation_size(c.oid) < {_MAX_HEAP}
+       AND pg_catalog.pg_relation_size(c.reltoastrelid) > 262144000
+       AND pg_catalog.pg_relation_size(c.oid) < 4294967296
      GROUP BY 1, 2 ORDER BY 1, 2"""
 
 
@@ -115,8 +115,6 @@ def too_large(connection: Connection[Any]) -> list[str]:
 
 def _within(connection: Connection[Any], query: sql.Composed) -> tuple[int, ...] | None:
     """Its only row, or None when the time is over."""
-    import psycopg
-
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(

@@ -12,9 +12,17 @@ from typing import Any
 from psycopg import Connection
 
 from backups.engines.beside import removed_at_the_end
-from backups.engines.postgres import around, create, preflight, readback, reference
-from backups.engines.postgres.load import ArchiveRows, loader
-from backups.engines.postgres.remove import beside, claim, sweep
+from backups.engines.postgres import (
+    around,
+    create,
+    partition_roots,
+    preflight,
+    readback,
+    reference,
+)
+from backups.engines.postgres.claim import Claim, held
+from backups.engines.postgres.load import ArchiveRows, LoadResult, load_rows
+from backups.engines.postgres.remove import beside, sweep
 from backups.engines.postgres.roles import Roles
 from backups.engines.postgres.server import connected, pinned
 from backups.engines.postgres.structure import Job, Unmade, make, names
@@ -40,10 +48,10 @@ class PostgresRestoration:
     """A copy that is not published yet; adapter of `ports.Restoration`."""
 
     def __init__(
-        self, place: Place, claimant: Connection[Any], folder: Path, options: RestoreOptions
+        self, place: Place, claim: Claim, folder: Path, options: RestoreOptions
     ) -> None:
         self._place = place
-        self._claimant = claimant
+        self._claim = claim
         self._folder = folder
         self._options = options
         self._jobs = max(1, options.jobs)
@@ -53,6 +61,8 @@ class PostgresRestoration:
         self._unmade: list[Unmade] = []
         self._refused: tuple[Unrestored, ...] = ()
         self._copied: Toc | None = None
+        self._rows = LoadResult()
+        self._trees: tuple[partition_roots.Tree, ...] = ()
 
     def lacks(self, expected: Fingerprint) -> tuple[str, ...]:
         """See the port."""
@@ -79,12 +89,18 @@ class PostgresRestoration:
         )  # fmt: skip
         progress("creating the structure", 0, None)
         job = self._structure(job, choice, major)
-        with loader(job.copy, job.encoding, self._jobs) as target:
-            archive.load(target, choice.toc, progress)
+        rows = load_rows(
+            job.copy, job.encoding, self._jobs, choice.toc, lambda: artifact("archive"),
+            progress, begun=archive,
+        )  # fmt: skip
+        self._rows = rows
+        with connected(job.copy) as connection:
+            self._trees = partition_roots.trees(connection, rows.moved)
         progress("building indexes and constraints", 0, None)
         self._unmade += make(job, choice.toc.entries, "post-data", self._jobs)
         self._finish(settings)
-        exceptions = (*self._refused, *(each.what for each in self._unmade))
+        unmade = (each.what for each in self._unmade)
+        exceptions = (*self._refused, *rows.exceptions, *unmade)
         self._job, self._wanted = job, choice
         notes = [*self._roles.notes(), *tools.warnings(), *choice.notes]
         return Written(self._compared(choice.expected), tuple(notes), exceptions)
@@ -121,6 +137,7 @@ class PostgresRestoration:
         _, choice = self._require_loaded()
         place, settings = self._place, choice.expected.settings
         was_final = place.final
+        self._claim.require()
         with connected(place.server) as connection:
             place.publish(connection, settings)
             self._roles.leave(connection)
@@ -142,7 +159,7 @@ class PostgresRestoration:
         for attempt in ("beside", "final"):
             with connected(self._place.server) as connection:
                 if attempt == "final":
-                    self._place.take_final_name(connection, self._claimant)
+                    self._place.take_final_name(connection, self._claim)
                 self._place.create(connection, settings, major)
                 name = self._place.name
                 refused = create.apply_settings(connection, name, settings, late=False)
@@ -173,7 +190,10 @@ class PostgresRestoration:
         settings = {k: v for k, v in found.settings.items() if k not in refused}
         unmade = names(self._unmade)
         tables = {(schema, name) for kind, schema, name in unmade if kind == "TABLE"}
-        return without(replace(found, settings=settings), unmade, tables)
+        unmade |= self._rows.not_valid
+        tables |= {key[1:] for key in self._rows.empty}
+        found = without(replace(found, settings=settings), unmade, tables)
+        return partition_roots.fold(found, self._trees)
 
     def _require_loaded(self) -> tuple[Job, Wanted]:
         if self._job is None or self._wanted is None:
@@ -202,18 +222,19 @@ def open_restore(
     with ExitStack() as stack:
         with maintenance(goal) as connection:
             server = pinned(connection, goal.to(connection.info.dbname))
-        guard = stack.enter_context(connected(server))
-        sweep(guard, server, goal.database)
-        exists = guard.execute(
-            "SELECT FROM pg_database WHERE datname = %s", (goal.database,)
-        ).fetchone()
+        with connected(server) as connection:
+            sweep(connection, server, goal.database)
+            exists = connection.execute(
+                "SELECT FROM pg_database WHERE datname = %s", (goal.database,)
+            ).fetchone()
         if exists is not None:
             require_empty(server.to(goal.database))
         name = beside(goal.database, "restoring", entropy.bytes(4).hex())
-        claim(guard, name)
+        claim = stack.enter_context(held(server))
+        claim.take(name)
         place = Place(server, goal.database, server.to(name), exists is not None)
         folder = stack.enter_context(private_folder())
-        restoration = PostgresRestoration(place, guard, folder, options)
+        restoration = PostgresRestoration(place, claim, folder, options)
         with removed_at_the_end(restoration.remove, name):
             yield restoration
 
