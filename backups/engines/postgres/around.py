@@ -3,26 +3,21 @@
 The properties stand in `Fingerprint.settings`, so that a restore finds and compares them:
 `encoding`, `collate`, `ctype`, `locale provider`, `locale`, `owner`, `rights` (JSON: a
 sorted list of [grantee, privilege, with grant option]; no grantee is PUBLIC), `public
-schema` (present or absent), and `set <name>` or `set <name> for <role>` for settings.
+schema` (present or absent), `comment` (absent where there is none), `connection limit` (absent
+where there is none), and `set <name>` or `set <name> for <role>` for settings.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
 
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
+from backups.engines.postgres.create import assignment
 from backups.model import Fingerprint
-
-UNSAFE_SETTINGS = (
-    "local_preload_libraries",
-    "session_preload_libraries",
-    "role",
-    "session_authorization",
-)
-"""Loading libraries or acting as another is for the new server's owner to decide."""
 
 _LOCALE = {
     14: "'c'::\"char\" AS provider, NULL AS locale",
@@ -65,6 +60,16 @@ _MEMBERS = f"""{_REFERRED}
       FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
       JOIN pg_roles r ON r.oid = m.member
      WHERE m.member IN (SELECT oid FROM wider) GROUP BY 1, 2 ORDER BY 1, 2"""  # noqa: S608
+_USERS = f"""{_REFERRED}, narrower AS (
+        SELECT oid FROM direct
+        UNION
+        SELECT m.member FROM pg_auth_members m JOIN narrower w ON w.oid = m.roleid)
+    SELECT r.rolname, g.rolname,
+           bool_or(coalesce((to_jsonb(m)->>'inherit_option')::bool, r.rolinherit))
+      FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+      JOIN pg_roles r ON r.oid = m.member
+     WHERE m.roleid IN (SELECT oid FROM narrower) AND g.rolname !~ '^pg_'
+     GROUP BY 1, 2 ORDER BY 1, 2"""  # noqa: S608
 _RIGHTS = """
     SELECT coalesce(r.rolname, ''), a.privilege_type, bool_or(a.is_grantable)
       FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
@@ -75,6 +80,15 @@ _SET = """
       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
       LEFT JOIN pg_roles r ON r.oid = s.setrole
      WHERE d.datname = current_database() ORDER BY 1, 2"""
+_STAYS = """
+    SELECT nullif(t.spcname, 'pg_default'), d.datistemplate, d.datallowconn
+      FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
+     WHERE d.datname = current_database()"""
+_SERVER_WIDE = f"""{_REFERRED}
+    SELECT r.rolname, unnest(s.setconfig)
+      FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+     WHERE s.setdatabase = 0 AND r.oid IN (SELECT oid FROM wider) AND r.rolname !~ '^pg_'
+     ORDER BY 1, 2"""  # noqa: S608
 _ATTRIBUTES = {
     "rolsuper": "SUPERUSER",
     "rolinherit": "INHERIT",
@@ -93,7 +107,9 @@ def settings(connection: Connection[Any]) -> dict[str, str]:
         row = cursor.execute(
             f"""SELECT pg_encoding_to_char(encoding) AS encoding, datcollate AS collate,
                    datctype AS ctype, pg_get_userbyid(datdba) AS owner, {_LOCALE[major]},
-                   EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') AS public
+                   EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') AS public,
+                   shobj_description(oid, 'pg_database') AS comment,
+                   datconnlimit AS connections
               FROM pg_database WHERE datname = current_database()"""  # noqa: S608
         ).fetchone()
     if row is None:
@@ -103,18 +119,44 @@ def settings(connection: Connection[Any]) -> dict[str, str]:
     if row["locale"]:
         found["locale"] = str(row["locale"])
     found["public schema"] = "present" if row["public"] else "absent"
+    if row["comment"] is not None:
+        found["comment"] = str(row["comment"])
+    if row["connections"] >= 0:
+        found["connection limit"] = str(row["connections"])
     rights = connection.execute(_RIGHTS).fetchall()
     found["rights"] = json.dumps([list(right) for right in rights], ensure_ascii=False)
     for role, setting in connection.execute(_SET):
         name, _, value = setting.partition("=")
-        if name not in UNSAFE_SETTINGS:
-            found[f"set {name} for {role}" if role else f"set {name}"] = value
+        found[f"set {name} for {role}" if role else f"set {name}"] = value
     return found
+
+
+def stays(connection: Connection[Any]) -> tuple[str, ...]:
+    """What of the database's properties a copy does not get, in words."""
+    row = connection.execute(_STAYS).fetchone()
+    tablespace, template, connections = row or (None, False, True)
+    words = []
+    if tablespace:
+        words.append(
+            f"the database lies in the tablespace {tablespace}: a copy lies in its server's "
+            "default one"
+        )
+    if template:
+        words.append("the database is marked as a template: a copy is not")
+    if not connections:
+        words.append("the database takes no connections: a copy does")
+    return tuple(words)
 
 
 def roles(connection: Connection[Any]) -> tuple[str, ...]:
     """The roles that the database refers to by itself; the server's own are not listed."""
     return tuple(row[0] for row in connection.execute(_ROLES) if row[-1])
+
+
+def members(connection: Connection[Any]) -> tuple[tuple[str, str, bool], ...]:
+    """Who is a member of roles that the database refers to, or of such members: role, group,
+    and whether it has the group's rights without becoming it."""
+    return tuple((row[0], row[1], row[2]) for row in connection.execute(_USERS))
 
 
 def extensions(connection: Connection[Any]) -> dict[str, str]:
@@ -143,7 +185,8 @@ def lacks(connection: Connection[Any], expected: Fingerprint) -> tuple[str, ...]
 
 
 def roles_sql(connection: Connection[Any]) -> bytes:
-    """SQL that makes these roles, and those they are members of, where they are missing.
+    """SQL that makes these roles, and those they are members of, where they are missing, and
+    gives them the settings that they have on the whole server.
 
     For people and psql; passwords are not in it. What belongs to the database itself
     follows as a comment, as it needs the new database's name.
@@ -154,6 +197,11 @@ def roles_sql(connection: Connection[Any]) -> bytes:
         "SET standard_conforming_strings = on;",
         "SET client_encoding = 'UTF8';",
     ]
+    theirs: dict[str, list[str]] = defaultdict(list)
+    for role, setting in connection.execute(_SERVER_WIDE):
+        name, _, value = setting.partition("=")
+        statement = f"ALTER ROLE {_identifier(connection, role)}"
+        theirs[role].append(statement + assignment(name, value).as_string(connection))
     with connection.cursor(row_factory=dict_row) as cursor:
         for row in cursor.execute(_ROLES).fetchall():
             words = [word if row[key] else f"NO{word}" for key, word in _ATTRIBUTES.items()]
@@ -162,9 +210,8 @@ def roles_sql(connection: Connection[Any]) -> bytes:
             if row["until"]:
                 words.append(f"VALID UNTIL {_literal(connection, row['until'])}")
             name = _identifier(connection, row["name"])
-            lines.append(
-                _unless_exists(connection, row["name"], f"CREATE ROLE {name} {' '.join(words)}")
-            )
+            made = "; ".join([f"CREATE ROLE {name} {' '.join(words)}", *theirs[row["name"]]])
+            lines.append(_unless_exists(connection, row["name"], made))
         for row in cursor.execute(_MEMBERS).fetchall():
             admin = " WITH ADMIN OPTION" if row["admin"] else ""
             granted, member = (_identifier(connection, row[k]) for k in ("granted", "member"))

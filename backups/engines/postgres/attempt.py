@@ -71,7 +71,10 @@ class Around:
     settings: Mapping[str, str]
     extensions: Mapping[str, str]
     roles: tuple[str, ...]
+    members: tuple[tuple[str, str, bool], ...]
     roles_sql: bytes
+    stays: tuple[str, ...]
+    """Properties of the database that a copy does not get, in words."""
     shape: rewrites.Shape
     inventory: inventory.Inventory | None
 
@@ -183,7 +186,9 @@ def _attempt(
         settings=around.settings(guard),
         extensions=around.extensions(guard),
         roles=around.roles(guard),
+        members=around.members(guard),
         roles_sql=around.roles_sql(guard),
+        stays=around.stays(guard),
         shape=rewrites.shape(guard),
         inventory=inventory.read(guard) if whole else None,
     )

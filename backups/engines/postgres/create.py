@@ -78,7 +78,7 @@ def apply_settings(
         if role:
             start = quoted("ALTER ROLE {r} IN DATABASE {d}", r=role, d=database)
         try:
-            connection.execute(start + _assignment(name, found[key]))
+            connection.execute(start + assignment(name, found[key]))
         except psycopg.errors.InsufficientPrivilege as error:
             reason = error.diag.message_primary or "permission denied"
             refused.append(Unrestored(f"setting {key.removeprefix('set ')}", reason, False))
@@ -143,7 +143,8 @@ def _settings(found: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
             yield key, name, role
 
 
-def _assignment(name: str, value: str) -> sql.Composed:
+def assignment(name: str, value: str) -> sql.Composed:
+    """` SET name TO value` of ALTER DATABASE or ALTER ROLE, of a value as it is stored."""
     parameter = sql.SQL(".").join(map(sql.Identifier, name.split(".")))
     values = elements(value) if name in _LISTS else [value]
     return sql.SQL(" SET ") + parameter + sql.SQL(" TO ") + _literals(values)

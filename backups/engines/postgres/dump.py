@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from backups.engines.postgres import members, record, rewrites
 from backups.engines.postgres.attempt import FORMAT, Attempt, proved
-from backups.engines.postgres.complaints import GONE, failure, remarks
-from backups.engines.postgres.record import require_large_objects, with_remarks
+from backups.engines.postgres.complaints import failure, remarks
+from backups.engines.postgres.record import require_large_objects, with_properties, with_remarks
 from backups.engines.postgres.server import Login, connected
 from backups.errors import DumpFailed
 from backups.model import Fingerprint
 from backups.ports import Blocks
 
-__all__ = ["ENGINE", "FORMAT", "GONE", "PostgresDump", "failure", "fingerprint", "open_dump"]
+__all__ = ["ENGINE", "FORMAT", "PostgresDump", "failure", "fingerprint", "open_dump"]
 
 ENGINE = "postgresql"
 
@@ -48,7 +48,8 @@ class PostgresDump:
         attempt = self._attempt
         contents = attempt.hasher.result()
         shown = attempt.around
-        found = with_remarks(attempt.record, remarks(attempt.child.remarks()))
+        found = with_properties(attempt.record, shown.stays)
+        found = with_remarks(found, remarks(attempt.child.remarks()))
         uncounted: tuple[str, ...] = ()
         if attempt.witness and shown.inventory:
             require_large_objects(shown.inventory, contents.large_objects)
@@ -63,6 +64,7 @@ class PostgresDump:
             settings=shown.settings,
             extensions=shown.extensions,
             roles=shown.roles,
+            members=shown.members,
             objects=contents.objects,
             tables=contents.tables,
             sequences=contents.sequences,
@@ -93,11 +95,11 @@ class PostgresDump:
             # Bytes that make no archive: if the tool knows why, its words are better.
             attempt.child.process.terminate()
             if attempt.child.errors():
-                raise failure(attempt.child, attempt.child.wait()) from None
+                raise failure(attempt.child, attempt.child.wait(), attempt.login) from None
             raise
         code = attempt.child.wait()
         if code:
-            raise failure(attempt.child, code)
+            raise failure(attempt.child, code, attempt.login)
         attempt.parser.finish()
         self._require_the_same()
         self._complete = True

@@ -17,7 +17,7 @@ Sources: PostgreSQL, src/bin/pg_dump/pg_dump.c (selectDumpable...), "System Cata
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -130,7 +130,9 @@ _HELD: LiteralString = """
         SELECT 'pg_publication_rel'::regclass, oid, 'table of a publication', 0, xmin
           FROM pg_publication_rel
         UNION ALL
-        SELECT 'pg_subscription'::regclass, oid, 'subscription', 0, xmin FROM pg_subscription
+        -- Not xmin: everybody may read some columns of it only.
+        SELECT 'pg_subscription'::regclass, oid, 'subscription', 0, '3'::xid
+          FROM pg_subscription
          WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         UNION ALL
         SELECT 'pg_event_trigger'::regclass, oid, 'event trigger', 0, xmin
@@ -157,6 +159,13 @@ _MEMBERS = """
                         AND a.attname = 'ctid' AND a.attnum < 0), 0)
       FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
      WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass"""
+# A right that was given or taken writes the row anew, too; pg_dump carries that.
+_ALTERED = """
+    SELECT f.oid::bigint FROM pg_proc f JOIN pg_depend d
+        ON d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e'
+     WHERE f.xmin <> d.xmin AND f.proacl IS NOT DISTINCT FROM (
+           SELECT i.initprivs FROM pg_init_privs i
+            WHERE i.classoid = 'pg_proc'::regclass AND i.objoid = f.oid AND i.objsubid = 0)"""
 # Whose options the view pg_user_mappings hides from us, though the mapping is dumped.
 _MAPPINGS = """
     SELECT coalesce(nullif(m.usename, ''), 'public'), m.srvname,
@@ -167,8 +176,8 @@ _MAPPINGS = """
             OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
       FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid ORDER BY 1, 2"""
 _NAMES = """
-    SELECT c::bigint, o::bigint, pg_describe_object(c, o, 0)
-      FROM unnest(%s::oid[], %s::oid[]) AS x(c, o)"""
+    SELECT c::bigint, o::bigint, i.type || ' ' || i.identity
+      FROM unnest(%s::oid[], %s::oid[]) AS x(c, o), pg_identify_object(c, o, 0) AS i"""
 _ABOUT = """
     SELECT classoid::bigint, objoid::bigint, 'comment' FROM pg_description
      WHERE objoid >= 16384
@@ -180,6 +189,8 @@ _OF_DATABASE = """
        AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 _LARGE_OBJECTS = "SELECT count(*) FROM pg_largeobject_metadata"
 
+_REASON = "pg_dump does not carry it"
+_REASONS = {"subscription": "only a superuser may read what it is to receive, and from where"}
 _SHARED = 3
 """As many functions of an extension written in one transaction were written by its script."""
 
@@ -218,8 +229,10 @@ class Inventory:
     members: Mapping[Address, Member]
     mappings: tuple[tuple[str, str, bool], ...]
     """User, server, and whether its options can be seen."""
-    about: frozenset[tuple[int, int, str]]
+    about: tuple[tuple[int, int, str], ...]
     """Objects that a comment or a security label is on."""
+    altered: frozenset[int]
+    """Functions of extensions that were written again, rights apart."""
     database_labels: int
     large_objects: int
     relations: int
@@ -256,7 +269,8 @@ def read(connection: Connection[Any]) -> Inventory:
             (c, o): Member(*rest) for c, o, *rest in connection.execute(_MEMBERS).fetchall()
         },
         mappings=tuple(connection.execute(_MAPPINGS).fetchall()),
-        about=frozenset(connection.execute(_ABOUT).fetchall()),
+        about=tuple(connection.execute(_ABOUT).fetchall()),
+        altered=frozenset(row[0] for row in connection.execute(_ALTERED)),
         database_labels=connection.execute(_OF_DATABASE).fetchall()[0][0],
         large_objects=connection.execute(_LARGE_OBJECTS).fetchall()[0][0],
         relations=catalogs[0],
@@ -282,10 +296,26 @@ def missing(found: Inventory, toc: Toc) -> list[Missing]:
         elif held.on and (owner := found.members.get(table)):
             one = by_hand.part(held, owner)
         else:
-            one = Missing(held.address, held.kind, "pg_dump does not carry it")
+            one = Missing(held.address, held.kind, _REASONS.get(held.kind, _REASON))
         if one:
             result.append(one)
-    return result
+    return [*result, *_about(found, toc, carried)]
+
+
+def _about(found: Inventory, toc: Toc, carried: Set[Address]) -> Iterator[Missing]:
+    """Comments and security labels, of objects that have an entry of their own."""
+    of = {entry.dump_id: (entry.catalog_oid, entry.oid) for entry in toc.entries}
+    seen = {
+        (of[each], entry.desc.lower())
+        for entry in toc.entries
+        if entry.desc in ("COMMENT", "SECURITY LABEL")
+        for each in entry.dependencies
+        if each in of
+    }
+    for catalog, oid, kind in found.about:
+        address = (catalog, oid)
+        if address in carried and address not in found.members and (address, kind) not in seen:
+            yield Missing(address, kind, f"pg_dump does not carry its {kind}")
 
 
 def in_words(found: Inventory, toc: Toc) -> list[tuple[str, str]]:
@@ -293,21 +323,17 @@ def in_words(found: Inventory, toc: Toc) -> list[tuple[str, str]]:
     result = []
     tags = {entry.tag for entry in toc.entries if entry.desc == "USER MAPPING"}
     for user, server, seen in found.mappings:
+        whose = f"user mapping for {user} on server {server}"
         if f"USER MAPPING {user} SERVER {server}" not in tags:
-            result.append(
-                ("user mapping", f"user mapping for {user} on server {server}: pg_dump "
-                 "does not carry it")
-            )  # fmt: skip
+            result.append(("user mapping", f"{whose}: {_REASON}"))
         elif not seen:
+            words = "the backup's user may not read them, a superuser may"
             result.append(
-                ("options of a user mapping", f"options of the user mapping for {user} on "
-                 f"server {server}: the backup's user may not read them, a superuser may")
-            )  # fmt: skip
+                ("set of options of a user mapping", f"options of the {whose}: {words}")
+            )
     if found.database_labels:
-        result.append(
-            ("security label", "security labels of the database itself: pg_dump does not "
-             "carry them")
-        )  # fmt: skip
+        words = "pg_dump does not carry them"
+        result.append(("security label", f"security labels of the database itself: {words}"))
     return result
 
 
@@ -354,6 +380,14 @@ class _ByHand:
                 "does not make it",
                 added=True,
             )
+        if held.address[1] in self._found.altered and held.kind == "function":
+            if held.made in self._of[member.extension]:
+                return None
+            return Missing(
+                held.address,
+                "change of a function",
+                f"it was altered after the extension {member.extension} had made it",
+            )
         if held.kind == "table" and not carried and not member.marked:
             return Missing(
                 held.address,
@@ -365,7 +399,8 @@ class _ByHand:
 
     def part(self, held: Held, owner: Member) -> Missing | None:
         """What hangs on a member table."""
-        if held.made in self._of[owner.extension]:
+        by_hand = owner.made and _earlier(owner.made, owner.added)  # then it comes with it
+        if by_hand or held.made in self._of[owner.extension]:
             return None
         return Missing(
             held.address,

@@ -44,7 +44,7 @@ _ENABLED = """
 _FUNCTION = """
     SELECT pg_get_functiondef(oid), format('ALTER ROUTINE %%s OWNER TO %%I',
                oid::regprocedure, pg_get_userbyid(proowner)), oid::regprocedure::text
-      FROM pg_proc WHERE oid = %s AND prokind <> 'a' AND probin IS NULL"""
+      FROM pg_proc WHERE oid = %s AND prokind <> 'a'"""
 _TABLE = """
     SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner), c.relpersistence = 'u'
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -150,7 +150,12 @@ def collect(
             query = _FUNCTION if each.kind == "function" else _VIEW
             for definition, owned, name in connection.execute(query, (oid,)).fetchall():
                 word = "ROUTINE" if each.kind == "function" else "VIEW"
-                after += [definition, owned, *([f"{into} {word} {name}"] if owner else [])]
+                early = before if word == "ROUTINE" else after
+                early += [definition, owned, *([f"{into} {word} {name}"] if owner else [])]
+                carried.append(each.address)
+        elif each.kind == "change of a function":
+            for definition, owned, _ in connection.execute(_FUNCTION, (oid,)).fetchall():
+                before += [definition, owned]
                 carried.append(each.address)
         elif each.kind in _PARTS and not owner:
             statements = _column(connection, _PARTS[each.kind], (oid,))
@@ -158,6 +163,7 @@ def collect(
                 statements += _column(connection, _ENABLED, (oid,))
             after += statements
             carried += [each.address] if statements else []
+    after.sort(key=lambda statement: " FOREIGN KEY " in statement)  # what they need is there
     return Members(tuple(before), tuple(rows), tuple(after), tuple(carried))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backups.engines.postgres import inventory
 from backups.engines.postgres.complaints import Remarks
@@ -76,6 +76,15 @@ def counted(kinds: Iterable[str]) -> tuple[str, ...]:
         return ()
     parts = ", ".join(_plural(kind, count) for kind, count in sorted(found.items()))
     return (f"{PREFIX}{parts} (names are in `backups show`)",)
+
+
+def with_properties(before: Record, stays: tuple[str, ...]) -> Record:
+    """With those of the database itself that a copy does not get."""
+    return replace(
+        before,
+        not_backed_up=(*before.not_backed_up, *stays),
+        warnings=(*before.warnings, *counted("property of the database" for _ in stays)),
+    )
 
 
 def with_remarks(before: Record, remarks: Remarks) -> Record:
