@@ -101,7 +101,10 @@ _HELD: LiteralString = """
                   AND d.objid = a.oid AND d.refclassid = 'pg_opfamily'::regclass)
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = a.amproc
                   AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')
-        UNION ALL SELECT 'pg_cast'::regclass, oid, 'cast', 0, xmin FROM pg_cast
+        UNION ALL
+        SELECT 'pg_cast'::regclass, k.oid, 'cast', 0, k.xmin FROM pg_cast k
+         WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_cast'::regclass
+                              AND d.objid = k.oid AND d.deptype = 'i')
         UNION ALL SELECT 'pg_collation'::regclass, oid, 'collation', 0, xmin FROM pg_collation
         UNION ALL
         SELECT 'pg_conversion'::regclass, oid, 'conversion', 0, xmin FROM pg_conversion
