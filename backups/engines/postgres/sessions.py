@@ -29,6 +29,13 @@ _SET = """
       FROM pg_catalog.json_each_text(%s::pg_catalog.json)"""
 
 _MONEY = "SELECT (-1234.5)::pg_catalog.numeric::pg_catalog.money::pg_catalog.text"
+_FIRES = """
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger
+                    WHERE evtevent = 'login' AND evtenabled IN ('O', 'A'))
+       AND pg_catalog.current_setting('event_triggers', true) = 'on'"""
+_HIDDEN = """
+    SELECT name FROM pg_catalog.pg_settings
+     WHERE name IN ('zero_damaged_pages', 'ignore_checksum_failure') AND setting = 'on'"""
 _AS_TEXT = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
 """Never read by the driver: Python has no date of before Christ, no infinity, no 24:00."""
 
@@ -91,6 +98,20 @@ def opened(
         session.close()
         raise
     return session
+
+
+def not_pinned(session: psycopg.Connection[Any]) -> tuple[str, ...]:
+    """What we would have otherwise and may not set, in words without names: where a login of
+    ours runs code of the database's users, or damaged pages are read as empty ones."""
+    found = []
+    if session.execute(_FIRES).fetchone() == (True,):
+        found.append(
+            "an event trigger runs at each login of ours and may write into the database: as a "
+            "superuser, GRANT SET ON PARAMETER event_triggers TO the backup user"
+        )
+    for (name,) in session.execute(_HIDDEN).fetchall():
+        found.append(f"{name} is on for the backup user: damaged pages are read as if sound")
+    return tuple(found)
 
 
 def _logged_in(

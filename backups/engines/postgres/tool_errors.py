@@ -98,7 +98,7 @@ def _failure(
     said = "; ".join(each.words for each in found)
     said = said or (f"signal {-code}" if code < 0 else f"exit code {code}")
     text = f"{child.name} failed: {said}"
-    kind = _by_state(found, otherwise) or _by_words(said, otherwise)
+    kind = _by_state(found, otherwise) or _by_words(said, child.said(), otherwise)
     if kind is None and login is not None:
         asked = _asked(login)
         if asked is not None:
@@ -119,12 +119,13 @@ def _by_state(found: list[Complaint], otherwise: type[EngineError]) -> type[Engi
     return None
 
 
-def _by_words(said: str, otherwise: type[EngineError]) -> type[EngineError] | None:
+def _by_words(said: str, whole: str, otherwise: type[EngineError]) -> type[EngineError] | None:
+    """`whole` has details too, in which pg_dump repeats what libpq says."""
     if otherwise is RestoreFailed and _LACKING.search(said):
         return EnvironmentLacks
     if otherwise is DumpFailed and any(phrase in said for phrase in _DENIED):
         return AccessDenied
-    return Unreachable if any(phrase in said for phrase in _GONE) else None
+    return Unreachable if any(phrase in whole for phrase in _GONE) else None
 
 
 def _asked(login: Login) -> BackupsError | None:
