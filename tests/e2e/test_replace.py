@@ -154,7 +154,8 @@ def test_a_rehearsal_shows_which_rows_come_go_and_change(live: Live) -> None:
     rehearse = ("replace", "rehearse", plan["replacement_id"])
     rehearsed = live.house.must(*rehearse, "--json").json
     assert rehearsed["seen"] == [
-        "public.nameless: not compared row by row: it has no primary key to tell rows by",
+        "public.nameless: 1 are lost; 2 rows now, 1 then; no primary key: rows are told apart "
+        "by all their values",
         "public.t: 2 come back (1, 2); 7 are lost (100, 101, 102, 103, 104, ...)",
     ]
     assert live.others() == [rehearsed["rehearsal"]]

@@ -6,15 +6,20 @@ hangs on a chosen relation (rows, defaults, indexes, constraints, triggers, righ
 A foreign key comes along when both of its tables do; a partitioned table with its partitions.
 
 Source of the dependencies: PostgreSQL, src/bin/pg_dump/pg_dump.c, BuildArchiveDependencies.
-What a function's text names is no dependency there, and is not followed.
+What a function's text names is no dependency there. It is followed (see `bodies`) from every
+function that loading may run: of a CHECK, a default, an index, a generated column, a view. Its
+tables come with their rows, for it may read them. A function that only triggers and policies
+run is not run by a load, and would bring half of the database along: what it names is left,
+and told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+from backups.engines.postgres.bodies import FUNCTIONS, by_name, named_by
 from backups.engines.postgres.content import not_compared, object_digests
 from backups.engines.postgres.toc import Toc, TocEntry
 from backups.errors import NotFound
@@ -29,6 +34,9 @@ _HANGS_ON = frozenset({
 })  # fmt: skip
 _JOINS = frozenset({"FK CONSTRAINT", "INDEX ATTACH", "TABLE ATTACH"})
 """Of use only with both of its sides."""
+
+_LATER = frozenset({"TRIGGER", "EVENT TRIGGER", "POLICY", "COMMENT", "ACL", "SECURITY LABEL"})
+"""Whose functions no load runs."""
 
 _OF_A_WHOLE = frozenset({"INDEX", "CONSTRAINT"})
 
@@ -51,15 +59,57 @@ def part(toc: Toc, only: Sequence[str]) -> Part:
     chosen: set[int] = {e.dump_id for e in toc.entries if e.desc in _ALWAYS}
     roots = {entry.dump_id for name in only for entry in _named(toc.entries, name)}
     _add(needs, chosen, roots)
+    bodies = _Bodies(toc.entries)
     before = -1
     while before < len(chosen):
         before = len(chosen)
         for entry in toc.entries:
             if entry.dump_id not in chosen:
                 _add(needs, chosen, _comes(by_id, chosen, entry))
+        _add(needs, chosen, bodies.named(needs, chosen))
     entries = tuple(entry for entry in toc.entries if entry.dump_id in chosen)
-    notes = tuple(_notes(toc.entries, chosen, roots))
+    notes = tuple(_notes(toc.entries, chosen, roots, bodies))
     return Part(replace(toc, entries=entries), notes)
+
+
+class _Bodies:
+    """What the functions that a load may run name in their texts."""
+
+    def __init__(self, entries: Sequence[TocEntry]) -> None:
+        self._by_id = {entry.dump_id: entry for entry in entries}
+        self._known = by_name(entries)
+        self.because: dict[int, TocEntry] = {}
+        """Dump id of what came along by itself, to the function that names it."""
+
+    def named(self, needs: Mapping[int, list[int]], chosen: set[int]) -> list[int]:
+        """What is to be added to `chosen`; its reason is kept."""
+        added = []
+        for function in self._run(needs, chosen):
+            for each in named_by(function, self._known):
+                if each.dump_id not in chosen and not _hangs(each):
+                    self.because.setdefault(each.dump_id, function)
+                    added.append(each.dump_id)
+        return added
+
+    def left(self, chosen: set[int]) -> Iterator[tuple[TocEntry, list[TocEntry]]]:
+        """Chosen functions that name what is no part, with that."""
+        for function in self._functions(chosen):
+            lost = [e for e in named_by(function, self._known) if e.dump_id not in chosen]
+            if lost:
+                yield function, lost
+
+    def _run(self, needs: Mapping[int, list[int]], chosen: set[int]) -> Iterator[TocEntry]:
+        """Chosen functions that something else than a trigger or a policy needs."""
+        needed = {
+            each for one in chosen if self._by_id[one].desc not in _LATER for each in needs[one]
+        }
+        for function in self._functions(chosen):
+            one = function.dump_id
+            if one in needed or one in self.because:
+                yield function
+
+    def _functions(self, chosen: set[int]) -> list[TocEntry]:
+        return [self._by_id[each] for each in chosen if self._by_id[each].desc in FUNCTIONS]
 
 
 def of_part(whole: Fingerprint, all_: Toc, chosen: Toc) -> Fingerprint:
@@ -162,10 +212,22 @@ def _notes(
     entries: Sequence[TocEntry],
     chosen: set[int],
     roots: set[int],
+    bodies: _Bodies,
 ) -> Iterator[str]:
     for entry in entries:
-        if entry.desc in RELATIONS and entry.dump_id in chosen - roots:
+        because = bodies.because.get(entry.dump_id)
+        if because is not None:
+            told = f"the body of {because.desc.lower()} {_full(because)} names it"
+            yield f"{entry.desc.lower()} {_full(entry)} came along: {told}"
+        elif entry.desc in RELATIONS and entry.dump_id in chosen - roots:
             yield f"{entry.desc.lower()} {_full(entry)} came along: it is needed"
+    for function, lost in bodies.left(chosen):
+        listed = ", ".join(_full(each) for each in lost[:5])
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        yield (
+            f"{function.desc.lower()} {_full(function)}, which no load runs, names what may be "
+            f"needed and is no part: {listed}{more}"
+        )
     ours = {_full(e) for e in entries if e.dump_id in chosen and e.desc in RELATIONS}
     for entry in entries:
         if entry.dump_id in chosen or not (_hangs(entry) or entry.desc in _JOINS):

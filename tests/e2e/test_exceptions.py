@@ -1,0 +1,176 @@
+"""What a backup does not carry and what a restore can't make, from a real server to people:
+command line, record, restore test, alarm, the API's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from test_main_job import documented
+
+from backups import wiring
+from backups.errors import ApprovalMissing, RestoredInPart, UsageError
+from backups.wiring import requests
+
+if TYPE_CHECKING:
+    from conftest import House  # type: ignore[attr-defined]
+
+pytestmark = pytest.mark.postgres
+
+ORPHAN = """
+create table person (id int primary key);
+create table bill (id int primary key, person int);
+insert into person values (1); insert into bill values (1, 1), (2, 99);
+alter table bill add constraint of_whom foreign key (person) references person not valid;
+update pg_constraint set convalidated = true where conname = 'of_whom';
+"""
+"""A key that the catalog calls validated, and one row of it without its person."""
+PLACES = """
+select (select count(*) from bill), (select count(*) from person),
+       (select convalidated from pg_constraint where conname = 'of_whom')
+"""
+
+
+def found(url: str, query: str) -> Any:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchone()  # type: ignore[arg-type]
+
+
+def test_an_orphan_row_is_restored_listed_and_told(
+    house: House, tmp_path: Path, pg15_url: str, make_database: Callable[..., str]
+) -> None:
+    url = make_database(pg15_url, sql=ORPHAN)
+    with house.proving(tmp_path, url):
+        house.must("run", "live")
+        copy = make_database(pg15_url)
+        said = house.call("restore", "live", "--to", copy, "--json")
+        assert said.code == RestoredInPart.exit_code, said.err
+        assert set(said.json) == documented("restore --json")
+        (words,) = said.json["exceptions"]
+        assert "of_whom" in words
+        assert words.endswith("(the source has the same fault)")
+        assert found(copy, PLACES) == (2, 1, False), "every row, and the key as NOT VALID"
+        assert "of_whom" in said.err
+        with wiring.opened(house.home) as app:
+            (operation,) = app.catalog.operations("live")
+        assert operation.state == "done"
+        assert "of_whom" in (operation.error or "")
+
+        tested = house.call("verify", "run", "live", "--json")
+        assert tested.code == 0, tested.err
+        checks = {each["name"]: each for each in tested.json["checks"]}
+        assert tested.json["verdict"] == "PASSED"
+        assert "of_whom" in tested.json["reason"]
+        assert checks["source"]["passed"] is False
+        assert checks["restored"]["passed"] is True
+        assert checks["carried"]["passed"] is True
+        assert tested.json["level"] < 10
+
+        plan = house.must("replace", "plan", "live", "--json").json["replacement_id"]
+        name = url.partition("?")[0].rpartition("/")[2]
+        rehearsed = house.call("replace", "rehearse", plan, "--json")
+        assert rehearsed.code == RestoredInPart.exit_code, rehearsed.err
+        assert "of_whom" in rehearsed.json["exceptions"][0]
+        assert any("of_whom" in each and "differs" in each for each in rehearsed.json["seen"])
+        refused = house.call("replace", "start", plan, "--confirm", name)
+        assert refused.code == ApprovalMissing.exit_code
+        assert found(url, PLACES) == (2, 1, True), "nothing was touched"
+        done = house.call(
+            "replace", "start", plan, "--confirm", name, "--accept-exceptions", "--json"
+        )
+        assert done.code == RestoredInPart.exit_code, done.err
+        assert (done.json["state"], bool(done.json["accepted_by"])) == ("replaced", True)
+        assert found(url, PLACES) == (2, 1, False)
+        house.must("replace", "undo", plan)
+        house.must("replace", "drop", plan, "--anyway")
+
+        unseen = house.must("replace", "plan", "live", "--json").json["replacement_id"]
+        refused = house.call("replace", "start", unseen, "--confirm", name)
+        assert refused.code == 46
+        assert "of_whom" in refused.err
+        assert found(url, PLACES) == (2, 1, True)
+
+        with wiring.opened(house.home) as app:
+            backup = app.catalog.backups("live")[-1].id
+            asked = requests.ask(
+                app, "acme", "live", "restore", "ann", "a key of ours",
+                backup=backup, name="copied_by_the_api",
+            )  # fmt: skip
+            worked = requests.work(app, asked.id)
+        assert worked is not None
+        try:
+            assert (worked.state, worked.exit_code) == ("done", RestoredInPart.exit_code)
+            assert "of_whom" in worked.exceptions[0]
+        finally:
+            with psycopg.connect(pg15_url, autocommit=True) as connection:
+                connection.execute("drop database if exists copied_by_the_api")
+
+
+HIDDEN = "create table t (a int primary key); create function pg_catalog.hidden_here() " + (
+    "returns int language sql as 'select 1'"
+)
+
+
+def test_what_is_not_backed_up_is_named_everywhere(
+    house: House, tmp_path: Path, pg15_url: str, make_database: Callable[..., str]
+) -> None:
+    """pg_dump leaves out what lies in pg_catalog, without a word."""
+    url = make_database(pg15_url, sql="set allow_system_table_mods = on; " + HIDDEN)
+    with house.proving(tmp_path, url):
+        ran = house.must("run", "live", "--json").json
+        assert set(ran) == documented("run --json")
+        assert any("hidden_here" in words for words in ran["not_backed_up"])
+        assert any(words.startswith("not backed up: ") for words in ran["warnings"])
+        assert not any("hidden_here" in words for words in ran["warnings"]), "counts alone"
+        shown = house.must("show", "live").out
+        assert "not backed up: " in shown
+        assert "hidden_here" not in shown
+        assert "hidden_here" in house.must("show", "live", "--contents").out
+
+        tested = house.must("verify", "run", "live", "--json").json
+        (carried,) = (each for each in tested["checks"] if each["name"] == "carried")
+        assert carried["passed"] is False
+        assert "hidden_here" in carried["actual"]
+        assert (tested["verdict"], tested["level"]) == ("PASSED", 5)
+        assert tested["reason"].startswith("carried: ")
+
+        alarms = house.must("alarms", "--look", "--json").json
+        (alarm,) = (each for each in alarms if each["kind"] == "backup.incomplete")
+        assert alarm["subject"] == "live"
+        assert "hidden_here" not in alarm["words"]
+        with psycopg.connect(url) as connection:
+            connection.execute("set allow_system_table_mods = on")
+            connection.execute("drop function pg_catalog.hidden_here()")
+        house.must("run", "live")
+        alarms = house.must("alarms", "--look", "--json").json
+        assert not [each for each in alarms if each["kind"] == "backup.incomplete"]
+
+
+def test_owners_are_mapped_where_they_can_be(
+    house: House, tmp_path: Path, pg15_url: str, make_database: Callable[..., str]
+) -> None:
+    sql = "create table t (a int); grant select on t to public"
+    url = make_database(pg15_url, sql=sql)
+    with house.proving(tmp_path, url):
+        house.must("run", "live")
+        with psycopg.connect(pg15_url, autocommit=True) as connection:
+            connection.execute("drop role if exists new_owner_of_copies")
+            connection.execute("create role new_owner_of_copies")
+        copy = make_database(pg15_url)
+        options = ("--owner", "new_owner_of_copies", "--no-privileges")
+        house.must("restore", "live", "--to", copy, *options)
+        query = "select relowner::regrole::text, relacl from pg_class where relname = 't'"
+        assert found(copy, query) == ("new_owner_of_copies", None)
+        plain = tmp_path / "copy.sql"
+        house.must("restore", "live", "--to", f"file:{plain}", *options)
+        text = plain.read_text()
+        assert "SET ROLE new_owner_of_copies" in text
+        assert "GRANT" not in text
+        assert "OWNER TO" not in text
+        archive = house.call("restore", "live", "--to", f"file:{tmp_path / 'x.dump'}", *options)
+        assert archive.code == UsageError.exit_code
+        with psycopg.connect(copy, autocommit=True) as connection:
+            connection.execute("drop owned by new_owner_of_copies")
