@@ -218,8 +218,8 @@ class ContentHasher:
     def _table(self, entry: TocEntry) -> TableContent:
         hasher = self._tables[entry.dump_id]
         return TableContent(
-            _plain(entry.namespace),
-            _plain(entry.tag),
+            plain(entry.namespace),
+            plain(entry.tag),
             self._columns[entry.dump_id],
             hasher.rows,
             hasher.content,
@@ -274,7 +274,7 @@ def copy_columns(copy_stmt: str) -> tuple[str, ...]:
 
     Raises DumpFailed when it is not such a statement.
     """
-    return tuple(_plain(_unquote(name)) for name in copy_names(copy_stmt))
+    return tuple(plain(_unquote(name)) for name in copy_names(copy_stmt))
 
 
 def copy_names(copy_stmt: str) -> list[str]:
@@ -312,7 +312,7 @@ def object_digests(entries: Iterable[TocEntry]) -> tuple[ObjectDigest, ...]:
     found: dict[tuple[str, str, str], list[bytes]] = {}
     for entry in entries:
         if entry.desc not in _NOT_OBJECTS and not of_database(entry):
-            key = (_plain(entry.desc), _plain(entry.namespace), _plain(entry.tag))
+            key = (plain(entry.desc), plain(entry.namespace), plain(entry.tag))
             found.setdefault(key, []).append(_digest(entry))
     return tuple(
         ObjectDigest(*key, digests[0].hex() if len(digests) == 1 else _combined(digests))
@@ -346,7 +346,7 @@ def not_compared(entries: Iterable[TocEntry]) -> tuple[str, ...]:
         if unlogged and entry.dump_id not in with_rows:
             reason = "it is unlogged, and a replica has no rows of it"
         if reason:
-            name = f"{_plain(entry.namespace)}.{_plain(entry.tag)}"
+            name = f"{plain(entry.namespace)}.{plain(entry.tag)}"
             named.add(f"{entry.desc.lower()} {name}: {reason}")
     return tuple(sorted(named))
 
@@ -367,7 +367,7 @@ def _sequence(entry: TocEntry) -> SequenceValue:
     found = _SETVAL.search(entry.defn)
     if not found:
         raise DumpFailed("a sequence's value is not written as the archive should")
-    name = (_plain(entry.namespace), _plain(entry.tag))
+    name = (plain(entry.namespace), plain(entry.tag))
     return SequenceValue(*name, int(found[1]), found[2] == "true")
 
 
@@ -375,11 +375,11 @@ def _unquote(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Printable in UTF-8 also when the server's encoding is another."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def object_key(entry: TocEntry) -> tuple[str, str, str]:
     """Kind, schema and name, as an `ObjectDigest` has them."""
-    return _plain(entry.desc), _plain(entry.namespace), _plain(entry.tag)
+    return plain(entry.desc), plain(entry.namespace), plain(entry.tag)

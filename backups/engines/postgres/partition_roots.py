@@ -16,7 +16,7 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from backups.engines.postgres.content import copy_target
+from backups.engines.postgres.content import copy_target, plain
 from backups.engines.postgres.toc import TocEntry
 from backups.model import Fingerprint, TableContent
 
@@ -93,17 +93,17 @@ def trees(connection: Connection[Any], moved: Iterable[Name] = ()) -> tuple[Tree
 def fold(fingerprint: Fingerprint, trees: Iterable[Tree]) -> Fingerprint:
     """With one table for each tree in place of its leaves: their rows counted together, their
     content added, as the sums of hashes that they are."""
-    tables = {(_plain(table.schema), _plain(table.name)): table for table in fingerprint.tables}
+    tables = {(plain(table.schema), plain(table.name)): table for table in fingerprint.tables}
     folded = []
     for tree in trees:
-        leaves = [(_plain(schema), _plain(name)) for schema, name in sorted(tree.leaves)]
+        leaves = [(plain(schema), plain(name)) for schema, name in sorted(tree.leaves)]
         held = [tables.pop(leaf) for leaf in leaves if leaf in tables]
         if held:
             columns = {table.columns for table in held}
             folded.append(
                 TableContent(
-                    _plain(tree.root[0]),
-                    _plain(tree.root[1]),
+                    plain(tree.root[0]),
+                    plain(tree.root[1]),
                     columns.pop() if len(columns) == 1 else tuple(sorted(held[0].columns)),
                     sum(table.rows for table in held),
                     f"{sum(int(table.content, 16) for table in held) & _MASK:016x}",
@@ -130,8 +130,3 @@ def _raw(name: str) -> bytes:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
-
-
-def _plain(name: str) -> str:
-    """As a fingerprint's names are written (`content`)."""
-    return _raw(name).decode("utf-8", "backslashreplace")

@@ -7,19 +7,19 @@ come from psql, large tables cut by ctid into ranges of pages.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from psycopg import Connection
 
-from backups.engines.postgres.content import RowHasher, tables_with_rows
+from backups.engines.postgres.content import RowHasher, copy_names, plain, tables_with_rows
 from backups.engines.postgres.dump import FORMAT, failure, open_dump
 from backups.engines.postgres.dump import fingerprint as whole
+from backups.engines.postgres.long_rows import Lines, Piece
 from backups.engines.postgres.process import running
-from backups.engines.postgres.server import Login, connected, quoted
+from backups.engines.postgres.server import Login, connected
 from backups.engines.postgres.toc import Toc, TocEntry
 from backups.engines.postgres.tools import Tools
 from backups.errors import BackupsError, DumpFailed
@@ -30,11 +30,19 @@ PAGES = 4096
 
 _MARK = b"\\!\n"
 """Ends a piece. No line of COPY is like it: a backslash in data is doubled."""
+# Names in the database's own encoding, as the archive has them.
 _SIZES = """
-    SELECT n.nspname, c.relname,
+    SELECT convert_to(n.nspname::text, getdatabaseencoding()),
+           convert_to(c.relname::text, getdatabaseencoding()),
            CASE WHEN c.relam = 2 THEN pg_relation_size(c.oid)
                 / current_setting('block_size')::int ELSE 0 END
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"""
+_SEQUENCES = """
+    SELECT convert_to(n.nspname::text, getdatabaseencoding()),
+           convert_to(c.relname::text, getdatabaseencoding())
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S'"""
+AT_ONCE = 500
+"""Sequences that one statement asks for: each takes a lock, of which servers keep few."""
 _PARTIAL = "SELECT count(*) FROM pg_extension WHERE extconfig IS NOT NULL"
 
 
@@ -43,6 +51,8 @@ class _Piece:
     entry: TocEntry
     statement: bytes
     pages: int
+    order: range | None
+    """That of the columns, where the content hash takes them sorted: they are asked for so."""
 
 
 @dataclass(slots=True)
@@ -60,42 +70,43 @@ class _Lane:
         """Read all pieces; an error is kept for the thread that waits."""
         mark = rb"SELECT E'\\!';" + b"\n"
         script.write_bytes(b"".join(piece.statement + b";\n" + mark for piece in self.pieces))
-        argv = [tools.path("psql"), "-XAtq", "--set=ON_ERROR_STOP=1", f"--file={script}"]
+        argv = [tools.path("psql"), "-XAtq", "--set=ON_ERROR_STOP=1"]
+        argv += ["--set=VERBOSITY=verbose", f"--file={script}"]
         try:
             options = f"{FORMAT} {_SESSION}"
             with running(argv, login, options=options, reads=[script.parent]) as child:
                 self._hash(child.blocks())
                 code = child.wait()
                 if code:
-                    raise failure(child, code)
+                    raise failure(child, code, login)
             if len(self.found) != len(self.pieces):
                 raise DumpFailed("the copy's rows were not read to their end")
         except BackupsError as error:
             self.error = error
 
     def _hash(self, blocks: Iterable[bytes]) -> None:
-        hasher, carry = RowHasher(), b""
+        hasher, text = self._hasher(), Lines()
         for block in blocks:
-            cut = block.rfind(b"\n") + 1
-            if not cut:
-                carry += block
-                continue
-            text, carry = carry + block[:cut], block[cut:]
-            lines = BytesIO(text).readlines()
-            while _MARK in text and _MARK in lines:
-                end = lines.index(_MARK)
-                hasher.add(lines[:end])
-                del lines[: end + 1]
-                self.found.append(hasher)
-                hasher = RowHasher()
-            hasher.add(lines)
+            for found in text.feed(block):
+                if isinstance(found, Piece):
+                    hasher.add_part(found.data, found.last)
+                    continue
+                while _MARK in found:
+                    end = found.index(_MARK)
+                    hasher.add(found[:end])
+                    del found[: end + 1]
+                    self.found.append(hasher)
+                    hasher = self._hasher()
+                hasher.add(found)
+
+    def _hasher(self) -> RowHasher:
+        """Of the next piece."""
+        at = len(self.found)
+        return RowHasher(self.pieces[at].order if at < len(self.pieces) else None)
 
 
-_SESSION = (
-    "-c search_path= -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3"
-    " -c row_security=off -c synchronize_seqscans=off"
-)
-"""As pg_dump sets its own (setup_connection)."""
+_SESSION = "-c search_path= -c row_security=off -c synchronize_seqscans=off"
+"""As pg_dump sets its own (setup_connection), beside what `FORMAT` says of values as text."""
 
 
 def fingerprint(login: Login, tools: Tools, toc: Toc, folder: Path, lanes: int) -> Fingerprint:
@@ -104,11 +115,10 @@ def fingerprint(login: Login, tools: Tools, toc: Toc, folder: Path, lanes: int) 
     Tables whose rows the archive does not carry have none in the copy either.
     """
     with connected(login) as connection:
-        partial = connection.execute(_PARTIAL).fetchone() != (0,)
-        if partial or connection.info.encoding != "utf-8":
+        if connection.execute(_PARTIAL).fetchone() != (0,):
             # Of an extension's tables only some rows count; pg_dump knows which.
             return whole(login)
-        pieces = list(_pieces(connection, toc))
+        pieces = list(_pieces(toc, _sizes(connection)))
         sequences = _sequences(connection, toc)
     with open_dump(login, rows=False) as dump:
         for _, blocks in dump.artifacts():
@@ -133,50 +143,76 @@ def _tables(
         thread.start()
     for thread in threads:
         thread.join()
-    sums: dict[int, tuple[int, int]] = {}
+    sums: dict[int, tuple[int, str]] = {}
     for lane in work:
         if lane.error:
             raise lane.error
         for piece, hasher in zip(lane.pieces, lane.found, strict=True):
-            rows, content = sums.get(piece.entry.dump_id, (0, 0))
-            total = (content + int(hasher.content, 16)) % (1 << 64)
-            sums[piece.entry.dump_id] = rows + hasher.rows, total
+            rows, content = sums.get(piece.entry.dump_id, (0, "0"))
+            total = (int(content, 16) + int(hasher.content, 16)) % (1 << 64)
+            sums[piece.entry.dump_id] = rows + hasher.rows, f"{total:016x}"
     return tuple(
         sorted(
-            TableContent(entry.namespace, entry.tag, columns, rows, f"{content:016x}")
+            TableContent(
+                plain(entry.namespace), plain(entry.tag), columns, *sums[entry.dump_id]
+            )
             for entry, columns, _ in tables_with_rows(toc)
-            for rows, content in [sums[entry.dump_id]]
+            if entry.dump_id in sums
         )
     )
 
 
-def _pieces(connection: Connection[Any], toc: Toc) -> Iterator[_Piece]:
-    sizes = {(row[0], row[1]): row[2] for row in connection.execute(_SIZES)}
-    for entry, columns, _ in tables_with_rows(toc):
+def _pieces(toc: Toc, sizes: Mapping[tuple[str, str], int]) -> Iterator[_Piece]:
+    """Of the tables that are there; what is missing is for the comparison to find."""
+    for entry, columns, moved in tables_with_rows(toc):
+        pages = sizes.get((entry.namespace, entry.tag))
+        if pages is None:
+            continue
         table = f"{_quoted(entry.namespace)}.{_quoted(entry.tag)}"
-        named = ", ".join(map(_quoted, columns))
-        pages = sizes.get((entry.namespace, entry.tag), 0)
-        if pages <= PAGES or not columns:
-            listed = f" ({named})" if columns else ""
-            yield _Piece(entry, _bytes(f"COPY {table}{listed} TO STDOUT"), pages)
+        named = copy_names(entry.copy_stmt)
+        order = None if moved is None else range(len(columns))
+        listed = ", ".join(named if moved is None else [named[place] for place in moved])
+        if pages <= PAGES or not named:
+            these = f" ({listed})" if named else ""
+            yield _Piece(entry, _bytes(f"COPY {table}{these} TO STDOUT"), pages, order)
             continue
         for first in range(0, pages, PAGES):
             where = f"ctid >= '({first},0)'"
             if first + PAGES < pages:
                 where += f" AND ctid < '({first + PAGES},0)'"
-            rows = f"SELECT {named} FROM ONLY {table} WHERE {where}"  # noqa: S608
-            yield _Piece(entry, _bytes(f"COPY ({rows}) TO STDOUT"), PAGES)
+            rows = f"SELECT {listed} FROM ONLY {table} WHERE {where}"  # noqa: S608
+            yield _Piece(entry, _bytes(f"COPY ({rows}) TO STDOUT"), PAGES, order)
+
+
+def _sizes(connection: Connection[Any]) -> dict[tuple[str, str], int]:
+    """Pages of each table's own rows, by names as in a `TocEntry`; 0 for those not in heaps."""
+    return {
+        (_text(schema), _text(name)): pages
+        for schema, name, pages in connection.execute(_SIZES, binary=True)
+    }
 
 
 def _sequences(connection: Connection[Any], toc: Toc) -> tuple[SequenceValue, ...]:
+    there = {
+        (_text(schema), _text(name))
+        for schema, name in connection.execute(_SEQUENCES, binary=True)
+    }
+    wanted = [
+        (entry.namespace, entry.tag) for entry in toc.entries
+        if entry.desc == "SEQUENCE SET" and (entry.namespace, entry.tag) in there
+    ]  # fmt: skip
     found = []
-    for entry in toc.entries:
-        if entry.desc == "SEQUENCE SET":
-            query = quoted(
-                "SELECT last_value, is_called FROM {s}.{n}", s=entry.namespace, n=entry.tag
-            )
-            for value, is_called in connection.execute(query):
-                found.append(SequenceValue(entry.namespace, entry.tag, value, is_called))
+    # Names as the archive has them, in whatever encoding.
+    connection.execute("SELECT set_config('client_encoding', getdatabaseencoding(), false)")
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        each = [
+            f"SELECT {place}, last_value, is_called FROM {_quoted(schema)}.{_quoted(name)}"  # noqa: S608
+            for place, (schema, name) in enumerate(some)
+        ]
+        for place, value, called in connection.execute(_bytes(" UNION ALL ".join(each))):
+            schema, name = some[place]
+            found.append(SequenceValue(plain(schema), plain(name), value, called))
     return tuple(sorted(found))
 
 
@@ -186,3 +222,7 @@ def _quoted(name: str) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
