@@ -209,6 +209,9 @@ class Fingerprint:
     """What the dump doesn't carry rows of, each named with its reason."""
     not_backed_up: tuple[str, ...] = ()
     """What the source held and the backup doesn't carry, each named with its reason."""
+    members: tuple[tuple[str, str, bool], ...] = ()
+    """Who uses the database through a group: role, the group it is a member of, and whether it
+    has the group's rights without becoming it. A restore makes no memberships."""
 
 
 # --- databases ------------------------------------------------------------------------

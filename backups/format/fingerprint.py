@@ -126,10 +126,12 @@ def _fields(document: _Document) -> dict[str, Any]:
         sequences=tuple(sorted(found.sequences)),
         not_compared=tuple(sorted(found.not_compared)),
         not_backed_up=tuple(sorted(found.not_backed_up)),
+        members=tuple(sorted(found.members)),
     )
     fields: dict[str, Any] = _DOCUMENT.dump_python(replace(document, fingerprint=ordered))
-    if not ordered.not_backed_up:  # came later than the rest: older backups have no such list
-        del fields["fingerprint"]["not_backed_up"]
+    for later in ("not_backed_up", "members"):  # older backups have no such lists
+        if not fields["fingerprint"][later]:
+            del fields["fingerprint"][later]
     return fields
 
 
@@ -140,7 +142,7 @@ def differences(expected: Fingerprint, actual: Fingerprint) -> tuple[Difference,
     """Everything in which `actual` is not `expected`, sorted by check and subject.
 
     Not compared: the server's version (a newer server may hold an equal copy; what its
-    version changes in the data shows elsewhere) and `not_compared` itself.
+    version changes in the data shows elsewhere), `not_compared` itself and `members`.
     """
     every = [
         *_between("engine", {"database": expected.engine}, {"database": actual.engine}),

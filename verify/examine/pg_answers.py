@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
@@ -41,6 +42,15 @@ _READABLE = f"""
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't' AND {USERS}
      ORDER BY 1, 2"""
+_GROUPS = """
+    WITH RECURSIVE wider (oid) AS (
+        SELECT m.roleid FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member
+         WHERE r.rolname = %s AND (to_jsonb(m)->>'set_option') IS DISTINCT FROM 'false'
+        UNION
+        SELECT m.roleid FROM pg_auth_members m JOIN wider w ON w.oid = m.member
+         WHERE (to_jsonb(m)->>'set_option') IS DISTINCT FROM 'false')
+    SELECT rolname FROM wider JOIN pg_roles USING (oid) ORDER BY 1"""
+"""Roles that a role may become; the option is of PostgreSQL 16 and later."""
 _BOOL = 16
 """Oid of the type (pg_type.dat)."""
 
@@ -118,49 +128,92 @@ def _unfit(session: Session, statement: str, path: str) -> str:
     return ""
 
 
-def usable(session: Session, wanted: str) -> Iterator[Check]:
+def usable(session: Session, wanted: str, expected: Fingerprint) -> Iterator[Check]:
     """`wanted`, or the database's owner, may connect, and reads every table that it has
-    rights on, as it would: with its rights and row security alone."""
-    expected = "connects and reads what it has rights on"
+    rights on, as it would: with its rights and row security alone, or those of a group that it
+    may become. Members of groups are no part of a copy: they are made for this check."""
+    goal = "connects and reads what it has rights on"
     role = wanted or str(session.one(_OWNER)[0])
+    if session.superuser:
+        _join(session, expected.members)
     may = session.rows(_ROLE, role)
     if not may or not may[0][0]:
         actual = "it may not connect" if may else "there is no such role"
-        yield Check("usable", False, expected, actual, role)
+        yield Check("usable", False, goal, actual, role)
         return
-    tables = session.rows(_READABLE, role, role)
-    readable = [row[:2] for row in tables if row[2]]
-    counted = f"{len(readable)} of {len(tables)} tables"
-    if tables and not readable:
+    readers, count = _readers(session, role)
+    counted = f"{len(readers)} of {count} tables"
+    if count and not readers:
         # An owner of the database needs no rights on its tables, an application does.
         passed, also = (False, "") if wanted else (None, ": name the application's role")
-        yield Check("usable", passed, expected, f"reads {counted}{also}", role)
+        yield Check("usable", passed, goal, f"reads {counted}{also}", role)
         return
-    problems: list[Check] = []
+    problems = []
+    for subject, question, acting in _questions(session, role, readers):
+        passed, found = _answered(session, acting, question)
+        if passed is not True:
+            problems.append(Check("usable", passed, goal, found, role + subject))
+    for check in told("usable", goal, problems, f"it does: {counted}"):
+        yield check if check.subject else replace(check, subject=role)
+
+
+def _join(session: Session, members: Sequence[tuple[str, str, bool]]) -> None:
+    """Make the memberships that the source had, for this transaction, with roles that are
+    missing; a role that is there keeps what it is."""
+    present = {row[0] for row in session.rows("SELECT rolname FROM pg_roles")}
+    options = session.connection.info.server_version >= 160000
+    for member, group, inherits in members:
+        inherit = "INHERIT" if inherits else "NOINHERIT"
+        for role in {member, group} - present:
+            said = f"CREATE ROLE {{r}} NOLOGIN {inherit if role == member else ''}"
+            session.connection.execute(quoted(said, r=role))
+            present.add(role)
+        option = f" WITH INHERIT {'TRUE' if inherits else 'FALSE'}" if options else ""
+        session.connection.execute(quoted(f"GRANT {{g}} TO {{m}}{option}", g=group, m=member))
+
+
+def _readers(session: Session, role: str) -> tuple[dict[tuple[str, str], str], int]:
+    """Tables that a role reads, by itself or as a group that it may become, each with whom it
+    reads it as; and how many tables there are."""
+    found: dict[tuple[str, str], str] = {}
+    count = 0
+    for acting in (role, *(row[0] for row in session.rows(_GROUPS, role))):
+        tables = session.rows(_READABLE, acting, acting)
+        count = len(tables)
+        for namespace, name, readable in tables:
+            if readable:
+                found.setdefault((namespace, name), acting)
+    return found, count
+
+
+def _questions(
+    session: Session, role: str, readers: Mapping[tuple[str, str], str]
+) -> Iterator[tuple[str, str, str]]:
+    """What each is about, as SQL that gives true, and as whom to ask it."""
     connection = session.connection
-    canary = sql.SQL("SELECT current_user = {}").format(sql.Literal(role)).as_string(connection)
-    questions = [("", canary)]
-    for namespace, name in readable:
+    canary = sql.SQL("SELECT current_user = {}").format(sql.Literal(role))
+    yield "", canary.as_string(connection), role
+    for (namespace, name), acting in sorted(readers.items()):
         read = quoted(
-            "SELECT count(*) >= 0 FROM (SELECT FROM {n}.{t} LIMIT 1) one", n=namespace, t=name
+            "SELECT pg_catalog.count(*) >= 0 FROM (SELECT FROM {n}.{t} LIMIT 1) one",
+            n=namespace,
+            t=name,
         )
-        questions.append((f" reading {namespace}.{name}", read.as_string(connection)))
-    for subject, question in questions:
-        try:
-            with session.timed(asking=True):
-                connection.execute("SET LOCAL row_security = on")
-                answer = session.ask(role, question, "boolean")
-        except psycopg.Error as error:
-            # Whether its rights suffice is the very question.
-            passed = None if unknown(error) and error.sqlstate != "42501" else False
-            found = words(error, ours=False)
-            problems.append(Check("usable", passed, expected, found, role + subject))
-            continue
-        if answer != [True]:
-            problems.append(Check("usable", False, expected, "no answer", role + subject))
-    for check in told("usable", expected, problems, f"it does: {counted}"):
-        yield (
-            check
-            if check.subject
-            else Check(check.name, check.passed, check.expected, check.actual, role)
-        )
+        yield f" reading {namespace}.{name}", read.as_string(connection), acting
+
+
+def _answered(session: Session, role: str, question: str) -> tuple[bool | None, str]:
+    """Whether the answer is true, and if not, why."""
+
+    def ask(path: str) -> list[object]:
+        with session.timed(asking=True):
+            session.connection.execute("SET LOCAL row_security = on")
+            return session.ask(role, question, "boolean", path)
+
+    try:
+        answer = session.tried(ask)
+    except psycopg.Error as error:
+        # Whether its rights suffice is the very question.
+        passed = None if unknown(error) and error.sqlstate != "42501" else False
+        return passed, words(error, ours=False)
+    return answer == [True], "no answer"

@@ -6,6 +6,8 @@ amcheck's functions: https://www.postgresql.org/docs/current/amcheck.html.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -16,8 +18,9 @@ from verify.examine.pg_session import SLOW, USERS, Session, told, unknown, words
 
 _AVAILABLE = "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
 _PACKAGE = (
-    "the server lacks the extension amcheck: Debian has it in postgresql-{major},"
-    " PGDG for Red Hat in postgresql{major}-contrib"
+    "the server lacks the extension amcheck, as those of Python's packages do, and nothing else"
+    " tells it: Debian has a server with it in postgresql-{major}, PGDG for Red Hat in"
+    " postgresql{major}-contrib; where one is installed beside, it is taken"
 )
 _SCHEMA = """
     SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -66,7 +69,8 @@ def pages(session: Session) -> Iterator[Check]:
         return
     ((schema,),) = session.rows(_SCHEMA)
     heap = quoted(
-        "SELECT count(*), min(format('block %%s, item %%s: %%s', blkno, offnum, msg))"
+        "SELECT pg_catalog.count(*), pg_catalog.min("
+        "pg_catalog.format('block %%s, item %%s: %%s', blkno, offnum, msg))"
         " FROM {s}.verify_heapam(%(oid)s::oid, check_toast := true)",
         s=schema,
     )
@@ -88,9 +92,14 @@ def pages(session: Session) -> Iterator[Check]:
 def _checked(
     session: Session, statement: sql.Composed, oid: int, subject: str, expected: str
 ) -> Iterator[Check]:
-    try:
+
+    def check(path: str) -> Any:
         with session.timed(SLOW):
-            row = session.connection.execute(statement, {"oid": oid}).fetchone()
+            session.look_in(path)
+            return session.connection.execute(statement, {"oid": oid}).fetchone()
+
+    try:
+        row = session.tried(check)
     except psycopg.Error as error:
         # Damage is told as an error of the classes XX and 58; anything else is no finding.
         found = (error.sqlstate or "")[:2] in ("XX", "58")
@@ -112,7 +121,7 @@ def full_read(session: Session) -> Iterator[Check]:
         row = sql.SQL("ROW(") + sql.SQL(", ").join(map(sql.Identifier, columns)) + sql.SQL(")")
         table = quoted(" FROM ONLY {n}.{t}", n=namespace, t=name)
         try:
-            count, length = _read(session, row, table)
+            count, length = session.tried(partial(_read, session, row, table))
             rows, size = rows + count, size + length
         except psycopg.Error as error:
             passed = None if unknown(error) else False
@@ -136,17 +145,31 @@ _AS_IT_IS = """
 """Bytes of any kind are text there; in UTF-8 the server would refuse to send them."""
 
 
-def _read(session: Session, row: sql.Composed, table: sql.Composed) -> tuple[int, int]:
+def _read(
+    session: Session, row: sql.Composed, table: sql.Composed, path: str
+) -> tuple[int, int]:
     """Rows and bytes."""
-    start = sql.SQL("SELECT count(*), coalesce(sum(octet_length(")
+    start = sql.SQL(
+        "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.octet_length("
+    )
     try:
         with session.timed(SLOW):
-            binary = start + sql.SQL("record_send(") + row + sql.SQL("))), 0)") + table
+            binary = (
+                start + sql.SQL("pg_catalog.record_send(") + row + sql.SQL("))), 0)") + table
+            )
             statement = binary.as_bytes(session.connection)
             session.rows(_AS_IT_IS)  # until the savepoint's end: it is for text to be sent
+            session.look_in(path)
             count, length = session.one(statement)
     except psycopg.errors.UndefinedFunction:  # a type without binary output, as aclitem
         with session.timed(SLOW):
-            text = start + sql.SQL("record_out(") + row + sql.SQL(")::text)), 0)") + table
+            session.look_in(path)
+            text = (
+                start
+                + sql.SQL("pg_catalog.record_out(")
+                + row
+                + sql.SQL(")::pg_catalog.text)), 0)")
+                + table
+            )
             count, length = session.one(text)
     return int(count), int(length)

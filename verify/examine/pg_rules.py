@@ -2,7 +2,9 @@
 
 Constraints are asked for anew by the queries that PostgreSQL itself validates them with
 (ri_triggers.c, RI_Initial_Check): bulk, without locks, and telling how many rows break one.
-What is NOT VALID or not enforced in the source is so in the copy, and is no failure.
+What is NOT VALID or not enforced in the source is so in the copy, and is no failure. Rows that
+break a rule are the source's own, for `content` proves that the copy has the same; so are
+sequences that stand behind, by `sequences`. They are findings about it: check `source`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import psycopg
 
 from backups.proving import Check
 from verify.examine.pg_session import USERS, Session, told, unknown, words
+from verify.gaps import RULES
 
 _FOREIGN = f"""
     SELECT format('%I.%I', n.nspname, c.relname), quote_ident(k.conname),
@@ -87,6 +90,7 @@ def constraints(session: Session) -> Iterator[Check]:
     """`foreign keys`: every foreign key and CHECK of every table."""
     name, expected = "foreign keys", "no row breaks it"
     problems: list[Check] = []
+    findings: list[Check] = []
     foreign, checks = session.rows(_FOREIGN), session.rows(_CHECKS)
     superusers = {row[0] for row in session.rows(_SUPERUSERS)}
     role = session.reader({row[1] for row in checks} - superusers)
@@ -94,9 +98,13 @@ def constraints(session: Session) -> Iterator[Check]:
 
     def ask(statement: str, table: str, names: list[str]) -> None:
         subject = f"{table} {names[0]}" if len(names) == 1 else table
-        try:
+
+        def answer(path: str) -> Any:
             with session.timed(asking=True):
-                (broken,) = session.ask(role, statement, "bigint[]")
+                return session.ask(role, statement, "bigint[]", path)
+
+        try:
+            (broken,) = session.tried(answer)
         except psycopg.Error as error:
             passed = None if unknown(error) else False
             problems.append(Check(name, passed, expected, words(error, ours=False), subject))
@@ -104,16 +112,21 @@ def constraints(session: Session) -> Iterator[Check]:
         for each, count in zip(names, broken, strict=True):
             if count:
                 found = f"{count} rows do"
-                problems.append(Check(name, False, expected, found, f"{table} {each}"))
+                findings.append(Check("source", False, RULES, found, f"{table} {each}"))
 
     for row in foreign:
         ask(_orphans(row), row[0], [row[1]])
     for table, _, names, expressions in checks:
-        counts = ", ".join(f"count(*) FILTER (WHERE NOT ({each}))" for each in expressions)
+        counts = ", ".join(
+            f"pg_catalog.count(*) FILTER (WHERE NOT ({each}))" for each in expressions
+        )
         ask(f"SELECT ARRAY[{counts}] FROM ONLY {table}", table, names)
     total = len(foreign) + sum(len(row[2]) for row in checks)
     also = f"; {left_out} are NOT VALID, as in the source" if left_out else ""
-    yield from told(name, expected, problems, f"{total} constraints hold{also}")
+    but = f", but for {len(findings)} that the source's rows break" if findings else ""
+    yield from told(name, expected, problems, f"{total} constraints hold{but}{also}")
+    if findings:
+        yield from told("source", RULES, findings, "")
 
 
 def _orphans(row: Any) -> str:
@@ -127,7 +140,7 @@ def _orphans(row: Any) -> str:
         )
     given = [f"fk.{column[0]} IS NOT NULL" for column in columns]
     some = (" OR " if match == "f" else " AND ").join(given)
-    start = f"SELECT ARRAY[count(*)] FROM {only}{table} fk"
+    start = f"SELECT ARRAY[pg_catalog.count(*)] FROM {only}{table} fk"
     if period:
         # The last column is a range: parents together must cover it.
         child, key = columns[-1][0], columns[-1][1]
@@ -150,23 +163,37 @@ def sequences_ahead(session: Session) -> Iterator[Check]:
     goes on beyond what the column holds. Sequences that cycle are left out."""
     name, expected = "sequences ahead", "beyond every key that is taken"
     problems: list[Check] = []
+    findings: list[Check] = []
     plain = "'" + _PLAIN_DEFAULT.replace("'", "''") + "'"
     found = session.rows(_SEQUENCES.replace("{plain}", plain))
     for sequence, table, column, increment in found:
-        extreme, beyond = ("max", ">") if increment > 0 else ("min", "<")
-        try:
+        question = _next_and_taken(sequence, table, column, increment)
+
+        def ask(path: str, question: str = question) -> Any:
             with session.timed():
-                row = session.one(
-                    f"SELECT next, taken, (next {beyond} taken) IS NOT FALSE FROM"
-                    f" (SELECT CASE WHEN is_called THEN last_value + {increment}::numeric"
-                    f" ELSE last_value END AS next FROM {sequence}) s,"
-                    f" (SELECT {extreme}({column}) AS taken FROM {table}) t"
-                )
+                session.look_in(path)
+                return session.one(question)
+
+        try:
+            row = session.tried(ask)
         except psycopg.Error as error:
             passed = None if unknown(error) else False
             problems.append(Check(name, passed, expected, words(error), sequence))
             continue
         if not row[2]:
             actual = f"gives {row[0]} next; {table} {column} holds {row[1]}"
-            problems.append(Check(name, False, expected, actual, sequence))
-    yield from told(name, expected, problems, f"{len(found)} sequences are")
+            findings.append(Check("source", False, RULES, actual, sequence))
+    but = f", but for {len(findings)} that stand so in the source" if findings else ""
+    yield from told(name, expected, problems, f"{len(found)} sequences are{but}")
+    if findings:
+        yield from told("source", RULES, findings, "")
+
+
+def _next_and_taken(sequence: str, table: str, column: str, increment: int) -> str:
+    extreme, beyond = ("max", ">") if increment > 0 else ("min", "<")
+    return (
+        f"SELECT next, taken, (next {beyond} taken) IS NOT FALSE FROM"
+        f" (SELECT CASE WHEN is_called THEN last_value + {increment}::numeric"
+        f" ELSE last_value END AS next FROM {sequence}) s,"
+        f" (SELECT pg_catalog.{extreme}({column}) AS taken FROM {table}) t"
+    )

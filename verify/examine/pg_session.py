@@ -8,11 +8,11 @@ guc_tables.c, GUC_NOT_WHILE_SEC_REST). `SET ROLE` by itself could be reset by wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection, sql
@@ -31,6 +31,11 @@ SLOW = 10
 
 USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'"
 """Schemas that are not the server's own, nor temporary or of TOAST."""
+
+T = TypeVar("T")
+DEFAULT_PATH = '"$user", public'
+_UNFOUND = ("42883", "42P01", "42704", "42703", "3F000", "42P02")
+"""States of a name that was not found."""
 
 _QUIET = """
     SELECT set_config('client_encoding', 'UTF8', true);
@@ -51,6 +56,8 @@ class Session:
     connection: Connection[Any]
     superuser: bool
     limit: timedelta
+    path: str = DEFAULT_PATH
+    """Where the source's sessions look for names."""
 
     def rows(self, statement: str, *values: Any) -> list[Any]:
         """Of the catalog, asked as ourselves."""
@@ -91,6 +98,17 @@ class Session:
             "SELECT pg_catalog.set_config('search_path', %s, true)", (path,)
         )
 
+    def tried(self, work: Callable[[str], T]) -> T:
+        """What `work` gives with no search path, so that nothing of the copy's comes before
+        the server's own; where a name isn't found, as in a function that names another
+        without a schema, again with the path of the source's sessions. It opens `timed`."""
+        try:
+            return work("")
+        except psycopg.Error as error:
+            if error.sqlstate not in _UNFOUND:
+                raise
+        return work(self.path)
+
     def ask(
         self, role: str | None, statement: str, returns: str, search_path: str = ""
     ) -> list[Any]:
@@ -108,7 +126,7 @@ class Session:
 
 
 @contextmanager
-def session(target: Source, limit: timedelta) -> Iterator[Session]:
+def session(target: Source, limit: timedelta, path: str = DEFAULT_PATH) -> Iterator[Session]:
     """Open one; nothing of what is done in it stays. Raises Unreachable, AccessDenied."""
     opened = login(target)
     # Of the first statement on: a search path of the copy's may lead to its own functions.
@@ -125,7 +143,7 @@ def session(target: Source, limit: timedelta) -> Iterator[Session]:
         if superuser:
             for (name,) in connection.execute(_EVENT_TRIGGERS).fetchall():
                 connection.execute(quoted("ALTER EVENT TRIGGER {n} DISABLE", n=name))
-        yield Session(connection, superuser, limit)
+        yield Session(connection, superuser, limit, path)
 
 
 # --- what went wrong, in words --------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from backups.engines.postgres import create
 from backups.engines.postgres.server import translated
 from backups.model import Fingerprint, Source
 from backups.ports import Clock
@@ -35,9 +36,10 @@ class PostgresExaminer:
             sequences_ahead,
             newest_row,
             partial(assertions, asked=questions.assertions, expected=expected),
-            partial(usable, wanted=questions.role),
+            partial(usable, wanted=questions.role, expected=expected),
         ]
+        path = create.search_path(expected.settings)
         for step in steps:
-            with translated(), session(target, questions.limit) as opened:
+            with translated(), session(target, questions.limit, path) as opened:
                 found = list(step(opened))
             yield from found
