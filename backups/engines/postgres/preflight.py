@@ -6,8 +6,9 @@ from typing import Any, LiteralString
 
 from psycopg import Connection
 
+from backups.engines.postgres.sessions import not_pinned
 from backups.engines.postgres.tools import Tools
-from backups.errors import AccessDenied, EngineError
+from backups.errors import AccessDenied
 from backups.model import Preflight
 
 _DUMPED = """
@@ -45,18 +46,6 @@ _DATABASE_COLLATION = """
 def major(connection: Connection[Any]) -> int:
     """Of the server."""
     return connection.info.server_version // 10000
-
-
-def require_no_pooler(connection: Connection[Any]) -> None:
-    """Raises EngineError behind a pooler, which cannot keep a snapshot for other sessions.
-
-    A pooler tells the client a process id of its own in BackendKeyData.
-    """
-    if _one(connection, "SELECT pg_backend_pid()") != connection.info.backend_pid:
-        raise EngineError(
-            "the URL leads to a connection pooler; a consistent dump needs the server itself",
-            hint="Name the PostgreSQL server's own host and port, not the pooler's.",
-        )
 
 
 def in_recovery(connection: Connection[Any]) -> bool:
@@ -110,7 +99,7 @@ def _warnings(connection: Connection[Any]) -> list[str]:
             warnings.append("the connection to the server is not encrypted")
         elif connection.info.get_parameters().get("sslmode") != "verify-full":
             warnings.append("the server's certificate is not verified")
-    return warnings
+    return [*warnings, *not_pinned(connection)]
 
 
 def _one(connection: Connection[Any], query: LiteralString) -> Any:
