@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backups.engines.postgres.server import Login
+from backups.engines.postgres.tool_errors import dump_failure
 from backups.engines.process import Child
-from backups.errors import AccessDenied, BackupsError, DumpFailed, Unreachable
+from backups.errors import BackupsError, DumpFailed
 
-_DENIED = ("permission denied", "must be superuser", "row-level security", "must be owner")
-GONE = ("server closed the connection", "terminating connection", "connection to server",
-         "could not connect", "no connection to the server", "could not receive data",
-         "SSL connection has been closed", "the database system is")  # fmt: skip
 # pg_dump sets statement_timeout for its LOCK TABLE, whatever its option is called.
 _WAITED = ("statement timeout", "lock timeout", "could not obtain lock")
 _LOCKED = re.compile(r"LOCK TABLE (?:ONLY )?(.{1,400}?) IN ACCESS SHARE MODE", re.DOTALL)
@@ -35,23 +33,20 @@ class Remarks:
     """All other lines that we have no words for, as they are."""
 
 
-def failure(child: Child, code: int) -> BackupsError:
-    """Why pg_dump failed, in our words and its first complaints."""
-    errors = child.errors()
-    words = "; ".join(errors) or (f"signal {-code}" if code < 0 else f"exit code {code}")
-    text = f"{child.name} failed: {words}"
-    if any(phrase in words for phrase in _DENIED):
-        return AccessDenied(text)
-    if any(phrase in words for phrase in GONE):
-        return Unreachable(text)
-    if any(phrase in words for phrase in _WAITED) and (table := _LOCKED.search(child.said())):
+def failure(child: Child, code: int, login: Login | None = None) -> BackupsError:
+    """Why pg_dump failed, in our words and its first complaints; `login` is where it was."""
+    found = dump_failure(child, code, login)
+    said = child.said()
+    # A server that speaks another language than ours names the lock all the same.
+    waited = any(phrase in said for phrase in _WAITED) or "ERROR: " not in said
+    if isinstance(found, DumpFailed) and waited and (table := _LOCKED.search(said)):
         return DumpFailed(
             f"{child.name} waited in vain for the lock of a table: another session holds one "
             f"that excludes reading ({table[1]})",
             hint="See pg_locks and pg_stat_activity for who holds it, and run the backup when "
             "that work is done.",
         )
-    return DumpFailed(text)
+    return found
 
 
 def remarks(lines: Iterable[str]) -> Remarks:

@@ -20,7 +20,7 @@ from backups.errors import (
 _QUOTES = '"\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u201a\u300a\u300c\u300e'
 _VALUE = re.compile(rf": ?[{_QUOTES}]|=\(")
 """Where a message begins to quote what was in a row, in whatever language."""
-_OF_ROWS = ("22", "P0")
+OF_ROWS = ("22", "P0")
 """Classes whose messages may hold values of rows, or what a customer's code raises."""
 _LATER = ("55P03", "55006", "40001", "40P01")
 """A lock, an object in use, a deadlock: the same may succeed later."""
@@ -76,7 +76,7 @@ def of_login(error: psycopg.Error, state: str | None) -> BackupsError:
 def words(error: psycopg.Error) -> str:
     """The server's message without what it quotes of rows; the condition's name where the
     message may be of rows altogether."""
-    if (error.sqlstate or "")[:2] in _OF_ROWS:
+    if (error.sqlstate or "")[:2] in OF_ROWS:
         return _named(error)
     return without_values(error.diag.message_primary or _first_line(str(error)))
 

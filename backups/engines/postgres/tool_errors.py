@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from backups.engines.postgres.failures import without_values
+from backups.engines.postgres.failures import OF_ROWS, without_values
 from backups.engines.postgres.server import Login, connected
 from backups.engines.process import Child
 from backups.errors import (
@@ -76,7 +76,9 @@ def complaints(said: str) -> list[Complaint]:
         state = inside["state"] or ""
         if state[:2] not in _HARMLESS:
             before = line[: inside.start()]
-            text = f"{before}: {inside['rest']}" if before else inside["rest"]
+            # A message of these classes may be of a row's value altogether.
+            rest = f"error {state} in rows" if state[:2] in OF_ROWS else inside["rest"]
+            text = f"{before}: {rest}" if before else rest
             found.append(Complaint(without_values(text), state))
     return found
 
