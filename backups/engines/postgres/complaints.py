@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backups.engines.postgres.long_rows import row_too_long
 from backups.engines.postgres.server import Login
 from backups.engines.postgres.tool_errors import dump_failure
 from backups.engines.process import Child
@@ -37,6 +38,8 @@ def failure(child: Child, code: int, login: Login | None = None) -> BackupsError
     """Why pg_dump failed, in our words and its first complaints; `login` is where it was."""
     found = dump_failure(child, code, login)
     said = child.said()
+    if (too_long := row_too_long(said)) is not None:
+        return too_long
     # A server that speaks another language than ours names the lock all the same.
     waited = any(phrase in said for phrase in _WAITED) or "ERROR: " not in said
     if isinstance(found, DumpFailed) and waited and (table := _LOCKED.search(said)):
@@ -73,7 +76,8 @@ def remarks(lines: Iterable[str]) -> Remarks:
     unknown = sum(line.startswith("pg_dump says") for line in left_out)
     if unknown:
         warnings.append(
-            f"not backed up: {unknown} things that pg_dump names (see `backups show`)"
+            f"not backed up: {unknown} thing{'s' * (unknown > 1)} that pg_dump names"
+            " (see `backups show`)"
         )
     if others:
         warnings.append(f"pg_dump made {len(others)} remarks (see `backups show`)")

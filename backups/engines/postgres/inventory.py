@@ -41,7 +41,11 @@ _HELD: LiteralString = """
         UNION ALL
         SELECT 'pg_class'::regclass, oid, CASE relkind WHEN 'r' THEN 'table' WHEN 'p' THEN
                'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN
-               'sequence' ELSE 'foreign table' END, 0, xmin
+               'sequence' ELSE 'foreign table' END,
+               -- The sequence of an identity column comes with its table.
+               coalesce((SELECT d.refobjid FROM pg_depend d
+                          WHERE rel.relkind = 'S' AND d.classid = 'pg_class'::regclass
+                            AND d.objid = rel.oid AND d.deptype = 'i'), 0), xmin
           FROM rel WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
         UNION ALL
         SELECT 'pg_class'::regclass, i.indexrelid, 'index', i.indrelid, i.xmin
@@ -89,16 +93,18 @@ _HELD: LiteralString = """
         SELECT 'pg_opfamily'::regclass, oid, 'operator family', 0, xmin FROM pg_opfamily
         UNION ALL
         SELECT 'pg_amop'::regclass, a.oid, 'member of an operator family', 0, a.xmin
-          FROM pg_amop a WHERE a.amopfamily < 16384 AND EXISTS (
+          FROM pg_amop a
+         WHERE a.amopfamily < 16384 AND NOT EXISTS (
                SELECT FROM pg_depend d WHERE d.classid = 'pg_amop'::regclass
-                  AND d.objid = a.oid AND d.refclassid = 'pg_opfamily'::regclass)
+                  AND d.objid = a.oid AND d.refclassid = 'pg_opclass'::regclass)
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = a.amopopr
                   AND d.classid = 'pg_operator'::regclass AND d.deptype = 'e')
         UNION ALL
         SELECT 'pg_amproc'::regclass, a.oid, 'member of an operator family', 0, a.xmin
-          FROM pg_amproc a WHERE a.amprocfamily < 16384 AND EXISTS (
+          FROM pg_amproc a
+         WHERE a.amprocfamily < 16384 AND NOT EXISTS (
                SELECT FROM pg_depend d WHERE d.classid = 'pg_amproc'::regclass
-                  AND d.objid = a.oid AND d.refclassid = 'pg_opfamily'::regclass)
+                  AND d.objid = a.oid AND d.refclassid = 'pg_opclass'::regclass)
            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = a.amproc
                   AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')
         UNION ALL
@@ -153,14 +159,16 @@ _PUBLISHED_SCHEMAS: LiteralString = """
       FROM pg_publication_namespace"""
 _MEMBERS = """
     SELECT d.classid::bigint, d.objid::bigint, e.extname, d.xmin::text::bigint,
-           e.xmin::text::bigint, e.oid = ANY (
-               SELECT x.oid FROM pg_extension x WHERE d.classid = 'pg_class'::regclass
-                  AND d.objid = ANY (x.extconfig)) AS marked,
-           -- When a table was made: rows of its system columns are never written again.
-           coalesce((SELECT a.xmin::text::bigint FROM pg_attribute a
-                      WHERE d.classid = 'pg_class'::regclass AND a.attrelid = d.objid
-                        AND a.attname = 'ctid' AND a.attnum < 0), 0)
+           e.xmin::text::bigint, d.classid = 'pg_class'::regclass AND EXISTS (
+               SELECT FROM pg_extension x WHERE d.objid = ANY (x.extconfig)),
+           coalesce(a.xmin, f.xmin, t.xmin)::text::bigint,
+           d.cmin::text::bigint, coalesce(a.cmin, f.cmin, t.cmin)::text::bigint
       FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+      -- When a table was made: rows of its system columns are never written again.
+      LEFT JOIN pg_attribute a ON d.classid = 'pg_class'::regclass AND a.attrelid = d.objid
+            AND a.attname = 'ctid' AND a.attnum < 0
+      LEFT JOIN pg_proc f ON d.classid = 'pg_proc'::regclass AND f.oid = d.objid
+      LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
      WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass"""
 # A right that was given or taken writes the row anew, too; pg_dump carries that.
 _ALTERED = """
@@ -220,8 +228,21 @@ class Member:
     extension_made: int
     marked: bool
     """The extension wants its rows dumped."""
-    made: int
-    """The transaction that made it, where that can be told; else 0."""
+    made: int | None
+    """The transaction that made it, where that can be told."""
+    added_by: int
+    """The command of its transaction that made it a member."""
+    made_by: int | None
+    """The command that made it."""
+
+    @property
+    def earlier(self) -> bool:
+        """It was there before it became a member, be it in the same transaction."""
+        if self.made is None or self.made_by is None:
+            return False
+        if self.made == self.added:
+            return self.made_by < self.added_by
+        return _earlier(self.made, self.added)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +306,7 @@ def missing(found: Inventory, toc: Toc) -> list[Missing]:
     """What the archive does not carry. Pure."""
     carried = {(entry.catalog_oid, entry.oid) for entry in toc.entries if entry.oid}
     by_hand = _ByHand(found)
+    tables = {held.address: held for held in found.held}
     result = []
     for held in found.held:
         member = found.members.get(held.address)
@@ -295,9 +317,13 @@ def missing(found: Inventory, toc: Toc) -> list[Missing]:
             one = None
             if held.on and (owner := found.members.get(table)):
                 # An extension's table whose rows are dumped: what hangs on it is not.
-                one = None if held.address in carried else by_hand.part(held, owner)
+                one = (
+                    None
+                    if held.address in carried
+                    else by_hand.part(held, tables.get(table), owner)
+                )
         elif held.on and (owner := found.members.get(table)):
-            one = by_hand.part(held, owner)
+            one = by_hand.part(held, tables.get(table), owner)
         else:
             one = Missing(held.address, held.kind, _REASONS.get(held.kind, _REASON))
         if one:
@@ -355,27 +381,41 @@ class _ByHand:
     def __init__(self, found: Inventory) -> None:
         self._found = found
         self._of: dict[str, Set[int]] = {}
+        """Transactions in which an extension's script may have run."""
         self._moved: set[str] = set()
-        added: dict[str, list[int]] = {}
+        """Extensions whose members pg_upgrade made, each by itself."""
+        self._only: dict[str, int] = {}
+        """The one transaction of an extension that was never updated."""
+        members: dict[str, list[Member]] = {}
         shared: dict[str, Counter[int]] = {}
         for member in found.members.values():
-            added.setdefault(member.extension, []).append(member.added)
-            self._of.setdefault(member.extension, set())
-            self._of[member.extension] |= {member.added, member.extension_made}
+            members.setdefault(member.extension, []).append(member)
         for held in found.held:
             owner = found.members.get(held.address)
             if owner and held.kind == "function":
                 shared.setdefault(owner.extension, Counter())[held.made] += 1
-        for name, counter in shared.items():
-            self._of[name] |= {made for made, times in counter.items() if times >= _SHARED}
-        for name, those in added.items():
-            if len(set(those)) > 2 and 3 * len(set(those)) >= len(those):
+        for name, those in members.items():
+            added = Counter(member.added for member in those)
+            made = those[0].extension_made
+            written = shared.get(name, Counter[int]())
+            self._of[name] = {made, *added} | {w for w, n in written.items() if n >= _SHARED}
+            many = len(added) > 2 and 3 * len(added) >= len(those)
+            if many or 2 * sum(member.earlier for member in those) > len(those) > 2:
                 self._moved.add(name)
+            elif added.most_common(1)[0][0] == made:
+                self._only[name] = made
+
+    def added(self, held: Held, member: Member) -> bool:
+        """Whether a person made it a member."""
+        if member.extension in self._moved:
+            return False
+        only = self._only.get(member.extension, member.added)
+        made = member.made or held.made
+        return member.earlier or _earlier(made, member.added) or member.added != only
 
     def member(self, held: Held, member: Member, carried: bool) -> Missing | None:
         """Whether the script makes it, or, of a table, whether its rows are carried."""
-        made = member.made or held.made
-        if made != member.added and _earlier(made, member.added):
+        if self.added(held, member):
             return Missing(
                 held.address,
                 held.kind,
@@ -384,7 +424,7 @@ class _ByHand:
                 added=True,
             )
         if held.address[1] in self._found.altered and held.kind == "function":
-            if held.made in self._of[member.extension]:
+            if held.made in self._of[member.extension] or member.extension in self._moved:
                 return None
             return Missing(
                 held.address,
@@ -400,10 +440,11 @@ class _ByHand:
             )
         return None
 
-    def part(self, held: Held, owner: Member) -> Missing | None:
+    def part(self, held: Held, table: Held | None, owner: Member) -> Missing | None:
         """What hangs on a member table."""
-        by_hand = owner.made and _earlier(owner.made, owner.added)  # then it comes with it
-        if by_hand or held.made in self._of[owner.extension]:
+        if table and self.added(table, owner):
+            return None  # it comes with it
+        if held.made in self._of[owner.extension]:
             return None
         return Missing(
             held.address,

@@ -40,7 +40,7 @@ _ENABLED = """
     SELECT format('ALTER TABLE ONLY %%s %%s TRIGGER %%I', tgrelid::regclass,
                   CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA'
                                  WHEN 'A' THEN 'ENABLE ALWAYS' END, tgname)
-      FROM pg_trigger WHERE oid = %s AND tgenabled <> 'O'"""
+      FROM pg_trigger WHERE %s IN (oid, tgrelid) AND tgenabled <> 'O' AND NOT tgisinternal"""
 _FUNCTION = """
     SELECT pg_get_functiondef(oid), format('ALTER ROUTINE %%s OWNER TO %%I',
                oid::regprocedure, pg_get_userbyid(proowner)), oid::regprocedure::text
@@ -143,6 +143,7 @@ def collect(
             before += _create_table(connection, oid)
             rows += table
             after += _column(connection, _AFTER, {"t": oid})
+            after += _column(connection, _ENABLED, (oid,))
             after += _column(connection, _COUNTERS, (oid,))
             after.append(f"{into} TABLE {table[0].name.as_string(connection)}")
             carried.append(each.address)
