@@ -402,7 +402,7 @@ class _ByHand:
             many = len(added) > 2 and 3 * len(added) >= len(those)
             if many or 2 * sum(member.earlier for member in those) > len(those) > 2:
                 self._moved.add(name)
-            elif added.most_common(1)[0][0] == made:
+            elif not any(_earlier(each, made) for each in added):
                 self._only[name] = made
 
     def added(self, held: Held, member: Member) -> bool:
