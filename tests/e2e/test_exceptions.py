@@ -3,7 +3,7 @@ command line, record, restore test, alarm, the API's work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from backups.wiring import requests
 if TYPE_CHECKING:
     from conftest import House  # type: ignore[attr-defined]
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
 
 ORPHAN = """
 create table person (id int primary key);
@@ -39,74 +39,92 @@ def found(url: str, query: str) -> Any:
         return connection.execute(query).fetchone()  # type: ignore[arg-type]
 
 
-def test_an_orphan_row_is_restored_listed_and_told(
+@pytest.fixture
+def orphan(
     house: House, tmp_path: Path, pg15_url: str, make_database: Callable[..., str]
-) -> None:
+) -> Iterator[str]:
+    """The URL of a database with such a row, of which there is a backup."""
     url = make_database(pg15_url, sql=ORPHAN)
     with house.proving(tmp_path, url):
         house.must("run", "live")
-        copy = make_database(pg15_url)
-        said = house.call("restore", "live", "--to", copy, "--json")
-        assert said.code == RestoredInPart.exit_code, said.err
-        assert set(said.json) == documented("restore --json")
-        (words,) = said.json["exceptions"]
-        assert "of_whom" in words
-        assert words.endswith("(the source has the same fault)")
-        assert found(copy, PLACES) == (2, 1, False), "every row, and the key as NOT VALID"
-        assert "of_whom" in said.err
-        with wiring.opened(house.home) as app:
-            (operation,) = app.catalog.operations("live")
-        assert operation.state == "done"
-        assert "of_whom" in (operation.error or "")
+        yield url
 
-        tested = house.call("verify", "run", "live", "--json")
-        assert tested.code == 0, tested.err
-        checks = {each["name"]: each for each in tested.json["checks"]}
-        assert tested.json["verdict"] == "PASSED"
-        assert "of_whom" in tested.json["reason"]
-        assert checks["source"]["passed"] is False
-        assert checks["restored"]["passed"] is True
-        assert checks["carried"]["passed"] is True
-        assert tested.json["level"] < 10
 
-        plan = house.must("replace", "plan", "live", "--json").json["replacement_id"]
-        name = url.partition("?")[0].rpartition("/")[2]
-        rehearsed = house.call("replace", "rehearse", plan, "--json")
-        assert rehearsed.code == RestoredInPart.exit_code, rehearsed.err
-        assert "of_whom" in rehearsed.json["exceptions"][0]
-        assert any("of_whom" in each for each in rehearsed.json["seen"])
-        refused = house.call("replace", "start", plan, "--confirm", name)
-        assert refused.code == ApprovalMissing.exit_code
-        assert found(url, PLACES) == (2, 1, True), "nothing was touched"
-        done = house.call(
-            "replace", "start", plan, "--confirm", name, "--accept-exceptions", "--json"
-        )
-        assert done.code == RestoredInPart.exit_code, done.err
-        assert (done.json["state"], bool(done.json["accepted_by"])) == ("replaced", True)
-        assert found(url, PLACES) == (2, 1, False)
-        house.must("replace", "undo", plan)
-        house.must("replace", "drop", plan, "--anyway")
+def test_an_orphan_row_is_restored_listed_and_recorded(
+    house: House, orphan: str, pg15_url: str, make_database: Callable[..., str]
+) -> None:
+    assert found(orphan, PLACES) == (2, 1, True)
+    copy = make_database(pg15_url)
+    said = house.call("restore", "live", "--to", copy, "--json")
+    assert said.code == RestoredInPart.exit_code, said.err
+    assert set(said.json) == documented("restore --json")
+    (words,) = said.json["exceptions"]
+    assert "of_whom" in words
+    assert words.endswith("(the source has the same fault)")
+    assert found(copy, PLACES) == (2, 1, False), "every row, and the key as NOT VALID"
+    assert "of_whom" in said.err
+    with wiring.opened(house.home) as app:
+        (operation,) = app.catalog.operations("live")
+    assert operation.state == "done"
+    assert "of_whom" in (operation.error or "")
 
-        unseen = house.must("replace", "plan", "live", "--json").json["replacement_id"]
-        refused = house.call("replace", "start", unseen, "--confirm", name)
-        assert refused.code == 46
-        assert "of_whom" in refused.err
-        assert found(url, PLACES) == (2, 1, True)
 
-        with wiring.opened(house.home) as app:
-            backup = app.catalog.backups("live")[-1].id
-            asked = requests.ask(
-                app, "acme", "live", "restore", "ann", "a key of ours",
-                backup=backup, name="copied_by_the_api",
-            )  # fmt: skip
-            worked = requests.work(app, asked.id)
-        assert worked is not None
-        try:
-            assert (worked.state, worked.exit_code) == ("done", RestoredInPart.exit_code)
-            assert "of_whom" in worked.exceptions[0]
-        finally:
-            with psycopg.connect(pg15_url, autocommit=True) as connection:
-                connection.execute("drop database if exists copied_by_the_api")
+@pytest.mark.usefixtures("orphan")
+def test_a_restore_test_says_that_it_is_the_source(house: House) -> None:
+    tested = house.call("verify", "run", "live", "--json")
+    assert tested.code == 0, tested.err
+    checks = {each["name"]: each for each in tested.json["checks"]}
+    assert tested.json["verdict"] == "PASSED"
+    assert "of_whom" in tested.json["reason"]
+    assert checks["source"]["passed"] is False
+    assert checks["restored"]["passed"] is True
+    assert checks["carried"]["passed"] is True
+    assert tested.json["level"] < 10
+
+
+def test_such_a_copy_is_not_put_in_place_unseen(house: House, orphan: str) -> None:
+    url = orphan
+    plan = house.must("replace", "plan", "live", "--json").json["replacement_id"]
+    name = url.partition("?")[0].rpartition("/")[2]
+    rehearsed = house.call("replace", "rehearse", plan, "--json")
+    assert rehearsed.code == RestoredInPart.exit_code, rehearsed.err
+    assert "of_whom" in rehearsed.json["exceptions"][0]
+    assert any("of_whom" in each for each in rehearsed.json["seen"])
+    refused = house.call("replace", "start", plan, "--confirm", name)
+    assert refused.code == ApprovalMissing.exit_code
+    assert found(url, PLACES) == (2, 1, True), "nothing was touched"
+    done = house.call(
+        "replace", "start", plan, "--confirm", name, "--accept-exceptions", "--json"
+    )
+    assert done.code == RestoredInPart.exit_code, done.err
+    assert (done.json["state"], bool(done.json["accepted_by"])) == ("replaced", True)
+    assert found(url, PLACES) == (2, 1, False)
+    house.must("replace", "undo", plan)
+    house.must("replace", "drop", plan, "--anyway")
+
+    unseen = house.must("replace", "plan", "live", "--json").json["replacement_id"]
+    refused = house.call("replace", "start", unseen, "--confirm", name)
+    assert refused.code == 46
+    assert "of_whom" in refused.err
+    assert found(url, PLACES) == (2, 1, True)
+
+
+@pytest.mark.usefixtures("orphan")
+def test_work_of_the_api_is_done_with_exceptions(house: House, pg15_url: str) -> None:
+    with wiring.opened(house.home) as app:
+        backup = app.catalog.backups("live")[-1].id
+        asked = requests.ask(
+            app, "acme", "live", "restore", "ann", "a key of ours",
+            backup=backup, name="copied_by_the_api",
+        )  # fmt: skip
+        worked = requests.work(app, asked.id)
+    assert worked is not None
+    try:
+        assert (worked.state, worked.exit_code) == ("done", RestoredInPart.exit_code)
+        assert "of_whom" in worked.exceptions[0]
+    finally:
+        with psycopg.connect(pg15_url, autocommit=True) as connection:
+            connection.execute("drop database if exists copied_by_the_api")
 
 
 FAR = """

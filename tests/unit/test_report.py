@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_every_gap_is_named() -> None:
     }
     assert named(of("birch")) == set()
     assert ("fleet", "cold start missing") in named(of())
+
+
+def test_what_the_newest_backup_does_not_carry_is_an_exception() -> None:
+    known = facts()
+    newest = max((b for b in known.backups if b.database == "blog"), key=lambda b: b.created_at)
+    before = replace(newest, id="before", created_at=newest.created_at - timedelta(minutes=1))
+    others = [each for each in known.backups if each.id != newest.id]
+    lacks = ("not backed up: 2 triggers", "the server's clock differs")
+    for backups, told in (
+        ([replace(newest, warnings=lacks), before], ["2 triggers"]),
+        ([newest, replace(before, warnings=lacks)], []),
+    ):
+        report = of(known=replace(known, backups=[*others, *backups]))
+        found = [each for each in report.exceptions if each.kind == "not backed up"]
+        assert [(each.subject, each.words) for each in found] == [
+            ("blog", f"backup {newest.id} does not carry: {what}") for what in told
+        ]
 
 
 def test_a_later_test_answers_one_that_failed() -> None:
