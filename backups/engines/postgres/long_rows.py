@@ -7,6 +7,7 @@ line beyond `LONG` bytes is passed on in the pieces in which it came.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,6 +17,7 @@ import psycopg
 from psycopg import Connection, sql
 
 from backups.engines.postgres.server import quoted
+from backups.errors import EngineError
 
 LONG = 8 << 20
 """Bytes of a line that is held whole; a longer one may come in pieces."""
@@ -23,10 +25,14 @@ LONG = 8 << 20
 MAX_BYTEA = 511 << 20
 """Bytes of a `bytea` whose text still fits into the server's buffer of 1 GiB."""
 
+MIN_TOAST = 250 << 20
+"""Bytes beside a table's rows from which on it is asked for such values."""
+MAX_HEAP = 4 << 30
+"""Bytes of a table's rows beyond which it is not: to look at them takes too long."""
+
 LOOKED_AT = 5_000
 """Milliseconds for each table that is asked for values beyond `MAX_BYTEA`."""
 
-# 250 MiB, 4 GiB
 _CANDIDATES: LiteralString = """
     SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -37,9 +43,16 @@ _CANDIDATES: LiteralString = """
        AND 'bytea'::pg_catalog.regtype IN (t.oid, t.typbasetype)
        AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
        AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-       AND pg_catalog.pg_relation_size(c.reltoastrelid) > 262144000
-       AND pg_catalog.pg_relation_size(c.oid) < 4294967296
+       AND pg_catalog.pg_relation_size(c.reltoastrelid) > %s
+       AND pg_catalog.pg_relation_size(c.oid) < %s
      GROUP BY 1, 2 ORDER BY 1, 2"""
+
+# In any language the size stands there: more than 2^30 - 1 (MaxAllocSize), 10 digits.
+_TOO_LONG = re.compile(
+    r"memory alloc request size|enlarge string buffer|string buffer exceeds"
+    r"|PQgetResult\(\) failed\.(?s:.*)\b1[0-9]{9}\b"
+)
+_TABLE = re.compile(r'contents of table "(.{1,200}?)" failed')
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,19 @@ class Lines:
             self._carry, self._size, self._long = [], 0, True
 
 
+def row_too_long(said: str) -> EngineError | None:
+    """The permanent error behind what pg_dump says of a row whose text is beyond 1 GiB."""
+    if not _TOO_LONG.search(said):
+        return None
+    table = _TABLE.search(said)
+    where = f" of table {table[1]}" if table else ""
+    return EngineError(
+        f"a row{where} is larger than PostgreSQL itself can write as text (1 GiB; a bytea "
+        "takes two characters for each byte)",
+        hint="No dump can carry such a row: store the value as a large object, or in pieces.",
+    )
+
+
 def too_large(connection: Connection[Any]) -> list[str]:
     """Values that no dump as text can carry, each named by its column, as a sentence.
 
@@ -95,7 +121,8 @@ def too_large(connection: Connection[Any]) -> list[str]:
     The session must be in a transaction, and needs no other rights than the dump.
     """
     found = []
-    for schema, table, columns in connection.execute(_CANDIDATES).fetchall():
+    candidates = connection.execute(_CANDIDATES, (MIN_TOAST, MAX_HEAP)).fetchall()
+    for schema, table, columns in candidates:
         counts = [
             sql.SQL("count(*) FILTER (WHERE pg_catalog.octet_length({c}) > {max})").format(
                 c=sql.Identifier(column), max=sql.Literal(MAX_BYTEA)
