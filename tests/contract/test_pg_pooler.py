@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pg_kit import ENGINE, Make, assert_same, drop, give, name_of, plain, take
 from pg_own_kit import pgbouncer
 from psycopg.conninfo import conninfo_to_dict
 
+from backups.engines.postgres.server import connected, login
 from backups.entropy import SystemEntropy
 from backups.errors import EngineError
 from backups.model import Source
@@ -98,6 +100,17 @@ def test_a_pooler_that_swallows_options_is_found_out(source: str, pg15_url: str)
         pytest.raises(EngineError, match="bytea_output"),
     ):
         take(f"{pooled}{name_of(source)}?sslmode=disable")
+
+
+def test_a_connection_over_a_network_is_kept_alive(pg15_url: str) -> None:
+    with (
+        pgbouncer(server_of(pg15_url), "session") as pooled,
+        connected(login(Source(f"{pooled}postgres?sslmode=disable"))) as session,
+        socket.socket(fileno=os.dup(session.fileno())) as kept,
+    ):
+        assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        assert kept.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 600_000
 
 
 def test_what_a_pooler_lets_a_tool_say_is_said(source: str, copy: str, pg15_url: str) -> None:

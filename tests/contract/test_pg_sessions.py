@@ -267,6 +267,30 @@ def as_role(url: str, role: str) -> str:
     return url.replace("://postgres@", f"://{role}@")
 
 
+@pytest.mark.parametrize("level", ["server", "database"])
+def test_money_is_read_alike_in_every_country(
+    level: str, german: str, make_database: Make, pg15_url: str
+) -> None:
+    money = (
+        "CREATE TABLE t(id int, m money DEFAULT 7::money);"
+        "INSERT INTO t VALUES (1, 123456789::money)"
+    )
+    other = make_database(pg15_url, sql=money)
+    here, back = url_of(german, f"money_{level}"), url_of(german, f"back_{level}")
+    run(german, f"CREATE DATABASE money_{level} TEMPLATE template0")
+    if level == "database":
+        run(german, f"ALTER DATABASE money_{level} SET lc_monetary = 'de_DE.UTF-8'")
+    else:
+        run(german, "ALTER SYSTEM SET lc_monetary = 'de_DE.UTF-8'", "SELECT pg_reload_conf()")
+    run(f"{here}&options=-clc_monetary%3DC", money)
+    with psycopg.connect(here) as connection:
+        row = connection.execute("SELECT m::text FROM t").fetchone()
+    assert row == ("123.456.789,00 €",)
+    taken = take(here)
+    assert content(taken) == content(take(other))
+    assert give(taken, back) == []
+
+
 def test_too_many_connections_may_be_tried_again(german: str) -> None:
     with pytest.raises(Unreachable, match="zu viele Verbindungen"):
         ENGINE.preflight(Source(as_role(german, "other")))
