@@ -58,10 +58,10 @@ def give(taken: Taken, url: str, *, jobs: int = 2, create_roles: bool = True) ->
     artifacts, expected = taken
     options = RestoreOptions(jobs=jobs, create_roles=create_roles)
     with ENGINE.restore(Source(url), options) as restoration:
-        restoration.load(expected, lambda name: iter(artifacts[name]), silent)
-        found = [str(item) for item in differences(expected, restoration.fingerprint())]
+        written = restoration.load(expected, lambda name: iter(artifacts[name]), silent)
+        found = [str(item) for item in differences(written.expected, restoration.fingerprint())]
         restoration.publish()
-    return found
+    return found + [f"{each.subject}: {each.reason}" for each in written.exceptions]
 
 
 def plain(url: str, major: int) -> list[str]:
@@ -78,7 +78,8 @@ def plain(url: str, major: int) -> list[str]:
 
 
 def assert_same(text: list[str], copied: list[str]) -> None:
-    assert "\n".join(difflib.unified_diff(text, copied, lineterm="", n=0)) == ""
+    changed = "\n".join(difflib.unified_diff(text, copied, lineterm="", n=0))
+    assert changed == "", changed
 
 
 def databases(server: str, of: str) -> set[str]:

@@ -51,14 +51,9 @@ def beside(name: str, what: str, tail: str) -> str:
     return name.encode()[: MAX_NAME - len(end)].decode("utf-8", "ignore") + end
 
 
-def claim(connection: Connection[Any], name: str) -> None:
-    """Say that we are at work on a copy of that name, for as long as the session lives."""
-    connection.execute("SELECT set_config('idle_session_timeout', '0', false)")
-    connection.execute(f"SELECT pg_advisory_lock({_CLAIM})", (name,))
-
-
 def claim_name(connection: Connection[Any], name: str) -> bool:
-    """The same for a final name, which another restore may have claimed: then False."""
+    """Say that we are at work on a copy of that name, for as long as the session lives;
+    False: another session does so already."""
     return _one(connection, f"SELECT pg_try_advisory_lock({_CLAIM})", name)
 
 

@@ -42,6 +42,8 @@ _FAILED = re.compile(r"^pg_restore: (?:\[[^]]*\] )?from TOC entry (\d+);", re.MU
 _META = re.compile(rb"^\\(?:un)?restrict [A-Za-z0-9]+\n", re.MULTILINE)
 _PATH = b"SELECT pg_catalog.set_config('search_path', '', false);\n"
 _CONSTRAINTS = frozenset({"FK CONSTRAINT", "CHECK CONSTRAINT"})
+_THERE_ALREADY = ("42P06", "42P07", "42710", "42723")
+"""A schema, relation, object or function of that name exists."""
 _LACKING = ("58P01", "58P02", "53100", "53200", "54000")
 _ONE_DATABASE = ("55000", "P0001")
 """Of an extension that may live in one database only (pg_cron's own script raises P0001)."""
@@ -131,20 +133,29 @@ def _again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
 def _try(
     job: Job, connection: psycopg.Connection[object], entry: TocEntry, more: bytes = b""
 ) -> psycopg.Error | None:
-    """Execute what pg_restore would for one entry; `more` goes before its last semicolon."""
+    """Execute what pg_restore would for one entry; `more` goes before its last semicolon.
+
+    Where pg_restore made the object, only what follows its definition is executed: who is no
+    superuser can give it to its owner once the owner has rights on the schema.
+    """
     script = _script(job, entry)
+    defn = entry.defn.encode("utf-8", "surrogateescape")
     if more:
-        defn = entry.defn.encode("utf-8", "surrogateescape")
         without = defn.rstrip().removesuffix(b";")
         script = script.replace(without, without + more)
+    error = _execute(connection, script)
+    if error is not None and error.sqlstate in _THERE_ALREADY:
+        error = _execute(connection, script.replace(defn, b"", 1))
+    return error
+
+
+def _execute(connection: psycopg.Connection[object], script: bytes) -> psycopg.Error | None:
     try:
         with connection.transaction():
             connection.execute(script)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         if connection.closed:
             raise
-        return error
-    except psycopg.Error as error:
         return error
     return None
 

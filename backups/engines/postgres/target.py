@@ -18,9 +18,10 @@ import psycopg
 from psycopg import Connection, sql
 
 from backups.engines.postgres import create
-from backups.engines.postgres.remove import UNFINISHED, beside, claim_name, drop_database
+from backups.engines.postgres.claim import Claim
+from backups.engines.postgres.remove import UNFINISHED, beside, drop_database
 from backups.engines.postgres.server import Login, connected, login, quoted
-from backups.errors import AccessDenied, TargetRefused, UsageError
+from backups.errors import AccessDenied, TargetRefused, Unreachable, UsageError
 from backups.model import Source
 
 _NOT_EMPTY = """
@@ -87,11 +88,11 @@ class Place:
             marked = quoted("COMMENT ON DATABASE {d} IS ", d=self.name)
             connection.execute(marked + sql.Literal(UNFINISHED))
 
-    def take_final_name(self, connection: Connection[Any], claimant: Connection[Any]) -> None:
+    def take_final_name(self, connection: Connection[Any], claim: Claim) -> None:
         """Begin again under the target's name. Raises TargetRefused when that is taken, or
         another restore works under it."""
         self.drop(connection)
-        if not claim_name(claimant, self.target):
+        if not claim.take(self.target):
             raise TargetRefused(f"another restore is making the database {self.target!r}")
         if self.replaces:
             require_empty(self.server.to(self.target))
@@ -165,7 +166,7 @@ def maintenance(wanted: Login) -> Iterator[Connection[Any]]:
     try:
         with connected(first):
             pass
-    except AccessDenied:
+    except (AccessDenied, Unreachable):  # it is not there, or takes nobody
         first = wanted.to("template1")
     with connected(first) as connection:
         yield connection
