@@ -31,8 +31,9 @@ SECONDS = 20.0
 """Of counting, from its beginning, by the server's clock."""
 PAGES = 131_072
 """Of all tables that are counted together: 1 GiB."""
-BATCH = 100
-"""Tables in one statement: a round trip for each would cost more than the counting."""
+BATCH = 20
+"""Tables in one statement: one for each costs round trips, and a hundred together take longer
+to plan than in turn."""
 LOCK_WAIT = 200
 """Milliseconds for a table's lock: whoever waits for an exclusive one is not kept waiting."""
 
@@ -95,6 +96,7 @@ class Witness:
         self._not: dict[int, str] = {}
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._now = 0.0
         self._ends = 0.0
 
     @classmethod
@@ -108,6 +110,7 @@ class Witness:
                 sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot))
             )
             connection.execute("SET LOCAL search_path = pg_catalog")
+            connection.execute("SET LOCAL jit = off")
             connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT}")
             witness = cls(connection)
             try:
@@ -151,7 +154,8 @@ class Witness:
 
     def _count(self) -> None:
         tables = self._tables()
-        self._ends = self._clock() + SECONDS
+        self._now = self._clock()
+        self._ends = self._now + SECONDS
         pages = 0
         fitting = []
         for table in sorted(tables, key=lambda each: each.pages):
@@ -166,29 +170,35 @@ class Witness:
                 for table in batch:
                     if not self._try([table]):
                         self._not.setdefault(table.oid, LOCKED)
+        self._drop_rewritten(fitting)
 
     def _try(self, tables: list[_Table]) -> bool:
-        left = self._ends - self._clock()
+        left = self._ends - self._now
         if left <= 0 or self._stopped.is_set():
             self._not |= {table.oid: TOO_LATE for table in tables}
             return True
-        self.connection.execute("SAVEPOINT s")
+        limit = f"SET LOCAL statement_timeout = {int(left * 1000) + 1}"
+        self.connection.execute(f"RELEASE SAVEPOINT s; SAVEPOINT s; {limit}")
         try:
-            self.connection.execute(f"SET LOCAL statement_timeout = {int(left * 1000) + 1}")
             found = self.connection.execute(_count_of(tables)).fetchall()
-            files = dict(self.connection.execute(_FILES, ([t.oid for t in tables],)).fetchall())
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             self.connection.execute("ROLLBACK TO SAVEPOINT s")
+            self._now = self._clock()
             return False
-        self.connection.execute("RELEASE SAVEPOINT s")
         for number, rows in found:
-            table = tables[number]
-            # Held from the count on: what has the same file now had it while it was read.
-            if files.get(table.oid) == table.file:
-                self._rows[table.oid] = rows
+            if number < 0:
+                self._now = rows / 1e6
             else:
-                self._not[table.oid] = REWRITTEN
+                self._rows[tables[number].oid] = rows
         return True
+
+    def _drop_rewritten(self, tables: list[_Table]) -> None:
+        """Locks are held from the counts on: what has the snapshot's file now, had it then."""
+        files = dict(self.connection.execute(_FILES, ([*self._rows],)).fetchall())
+        for table in tables:
+            if table.oid in self._rows and files.get(table.oid) != table.file:
+                del self._rows[table.oid]
+                self._not[table.oid] = REWRITTEN
 
     def _tables(self) -> list[_Table]:
         self.connection.execute("SAVEPOINT s")
@@ -212,7 +222,11 @@ class Witness:
 
 
 def _count_of(tables: list[_Table]) -> sql.Composed:
-    return sql.SQL(" UNION ALL ").join(
+    """With the server's clock, in microseconds, as number -1."""
+    clock = sql.SQL(
+        "SELECT -1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint UNION ALL "
+    )
+    return clock + sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT {}, count(*) FROM ONLY {} ").format(sql.Literal(number), table.name)
         + sql.SQL(table.condition)
         for number, table in enumerate(tables)
