@@ -35,7 +35,8 @@ class SqlReplacements:
         }  # fmt: skip
         optional = {
             "approved_by": plan.approved_by, "broke_glass": plan.broke_glass,
-            "accepted_by": plan.accepted_by, "ticket": plan.ticket, "consent": plan.consent, "error": plan.error,
+            "accepted_by": plan.accepted_by, "ticket": plan.ticket, "consent": plan.consent,
+            "error": plan.error,
         }  # fmt: skip
         with write(self._engine) as connection:
             mine = update(table).where(table.c.id == plan.id).values(**values)
