@@ -305,6 +305,32 @@ def test_a_definition_that_was_changed_is_one_and_shown_as_two_texts(
         assert any("SELECT" in text for text in texts)
 
 
+def test_what_people_gave_to_an_extension_comes_back(
+    pg15_url: str, make_database: Make, fresh: str
+) -> None:
+    source = make_database(
+        pg15_url,
+        sql="CREATE EXTENSION hstore; CREATE TABLE q (id bigint PRIMARY KEY, payload text);"
+        "INSERT INTO q SELECT i, 'job ' || i FROM generate_series(1, 1000) i;"
+        "ALTER EXTENSION hstore ADD TABLE q; CREATE EXTENSION unaccent;"
+        "CREATE TABLE p (name text); INSERT INTO p VALUES ('Zo\u00e9');"
+        "CREATE FUNCTION pg_catalog.acme_round(n numeric) RETURNS numeric IMMUTABLE"
+        " LANGUAGE sql AS 'SELECT round(n, 2)'",
+    )
+    say(source, "ALTER FUNCTION unaccent(text) IMMUTABLE")
+    say(source, "CREATE INDEX p_name ON p (unaccent(name))")
+    written = bring(source, url_of(pg15_url, fresh))
+    assert written.exceptions == ()
+    for query in (
+        "SELECT count(*), sum(id), md5(string_agg(payload, ',' ORDER BY id)) FROM q",
+        "SELECT e.extname FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid"
+        " WHERE d.objid = 'q'::regclass AND d.deptype = 'e'",
+        "SELECT indexdef FROM pg_indexes WHERE tablename IN ('p', 'q') ORDER BY 1",
+        "SELECT pg_catalog.acme_round(1.005)",
+    ):
+        assert ask(url_of(pg15_url, fresh), query) == ask(source, query)
+
+
 # --- who owns what --------------------------------------------------------------------
 
 

@@ -21,8 +21,10 @@ def running(
     options: str = "",
     pins: Mapping[str, str] = READING,
     reads: Sequence[Path] = (),
+    takes: bool = False,
 ) -> Iterator[Child]:
-    """A tool that speaks with a server. It reads nothing from us but the folders `reads`.
+    """A tool that speaks with a server. It reads nothing from us but the folders `reads`, and
+    what it is given by `Child.give` if it `takes` any.
 
     `pins`: the settings of its session; `options` (`-c name=value`) are more, and outrank them.
     It is kept in where the server is one that asks for it. Raises what `connected` raises, and
@@ -37,7 +39,7 @@ def running(
         confined = login.confine(whole, reads) if login.confine else whole
         seen = None if login.confine else [*reads, *login.files()]
         yield stack.enter_context(
-            started(confined, environment, fds=[fd], name=argv[0], reads=seen)
+            started(confined, environment, fds=[fd], takes=takes, name=argv[0], reads=seen)
         )
 
 

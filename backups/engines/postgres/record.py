@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from backups.engines.postgres import inventory
 from backups.engines.postgres.complaints import Remarks
-from backups.engines.postgres.inventory import Address, Inventory, Missing
+from backups.engines.postgres.holdings import Address, Inventory
+from backups.engines.postgres.inventory import Missing
 from backups.engines.postgres.members import Members
 from backups.engines.postgres.row_counts import Counted
 from backups.engines.postgres.toc import Toc
@@ -21,6 +22,8 @@ from backups.model import TableContent
 
 PREFIX = "not backed up: "
 """How a warning begins that an alarm is raised for."""
+BESIDE = "it is in the artifact `members`"
+"""Of what the archive lacks and that artifact carries."""
 _PLURALS = {"y": "ies", "s": "ses", "x": "xes"}
 
 
@@ -50,9 +53,7 @@ def record(
         of_rows = each.kind == "rows of a table"
         what = f"rows of {name}" if of_rows else name
         if each.address in carried:
-            not_compared.append(
-                f"{what}: {each.reason}; it is in the artifact `members`, and not compared"
-            )
+            not_compared.append(f"{what}: {each.reason}; {BESIDE}, and not compared")
         elif each.open_:
             not_compared.append(
                 f"{what}: it hangs on an extension's table; whether the extension's script "

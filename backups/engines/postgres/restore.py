@@ -15,6 +15,7 @@ from backups.engines.beside import removed_at_the_end
 from backups.engines.postgres import (
     around,
     create,
+    members_load,
     partition_roots,
     preflight,
     readback,
@@ -25,7 +26,7 @@ from backups.engines.postgres.load import ArchiveRows, LoadResult, load_rows
 from backups.engines.postgres.remove import beside, sweep
 from backups.engines.postgres.roles import Roles
 from backups.engines.postgres.server import connected, pinned
-from backups.engines.postgres.structure import Job, Unmade, make, names
+from backups.engines.postgres.structure import Job, Unmade, again, make, names
 from backups.engines.postgres.target import (
     Place,
     login_of_target,
@@ -97,10 +98,17 @@ class PostgresRestoration:
         with connected(job.copy) as connection:
             self._trees = partition_roots.trees(connection, rows.moved)
         progress("building indexes and constraints", 0, None)
-        self._unmade += make(job, choice.toc.entries, "post-data", self._jobs)
+        late = make(job, choice.toc.entries, "post-data", self._jobs)
+        members: tuple[Unrestored, ...] = ()
+        if members_load.carried(expected) and not self._options.only:
+            members = members_load.load(job, artifact("members"))
+            waited = [each for each in late if each.sqlstate.startswith("42")]
+            late = [each for each in late if each not in waited]
+            late += again(job, [each.entry for each in waited])
+        self._unmade += late
         self._finish(settings)
         unmade = (each.what for each in self._unmade)
-        exceptions = (*self._refused, *rows.exceptions, *unmade)
+        exceptions = (*self._refused, *rows.exceptions, *unmade, *members)
         self._job, self._wanted = job, choice
         notes = [*self._roles.notes(), *tools.warnings(), *choice.notes]
         return Written(self._compared(choice.expected), tuple(notes), exceptions)

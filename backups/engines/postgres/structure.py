@@ -93,7 +93,7 @@ def make(job: Job, entries: Sequence[TocEntry], section: str, jobs: int) -> list
         for _ in child.blocks():
             pass
         failed = _failed(job, child, child.wait())
-    return _again(job, [entry for entry in entries if entry.dump_id in failed])
+    return again(job, [entry for entry in entries if entry.dump_id in failed])
 
 
 def listed(entries: Iterable[TocEntry], *, rows: bool = False) -> bytes:
@@ -117,7 +117,8 @@ def _failed(job: Job, child: Child, code: int) -> set[int]:
     return found
 
 
-def _again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
+def again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
+    """Try each of these entries by itself; gives what still could not be made."""
     if not entries:
         return []
     unmade = []
