@@ -89,6 +89,16 @@ def test_extensions_that_were_updated_are_not_missing(
 # Each is lost by pg_dump without a word; the name is how the server itself calls it.
 LOST = [
     (
+        "COMMENT ON TYPE hstore IS 'ours'",
+        "comment on type public.hstore: it is not as the extension hstore makes it",
+        "1 comment",
+    ),
+    (
+        "ALTER TABLE us_lex ADD note text",
+        "column note of table public.us_lex: it is not as the extension",
+        "1 column",
+    ),
+    (
         "CREATE TYPE mood AS ENUM ('a'); ALTER EXTENSION hstore ADD TYPE mood",
         "type public.mood: it was added to the extension hstore by hand",
         "1 type",
@@ -134,7 +144,8 @@ def test_what_nobody_carries_is_named(
     sql: str, sentence: str, kind: str, pg15_url: str, make_database: Make
 ) -> None:
     before = (
-        "CREATE EXTENSION hstore; CREATE FUNCTION other(int, numeric) RETURNS int IMMUTABLE"
+        "CREATE EXTENSION hstore; CREATE EXTENSION address_standardizer_data_us;"
+        "CREATE FUNCTION other(int, numeric) RETURNS int IMMUTABLE"
         " LANGUAGE sql AS 'SELECT 1'"
     )
     url = make_database(pg15_url, sql=before)

@@ -15,7 +15,15 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from backups.engines.postgres import around, inventory, members, pooler, preflight, rewrites
+from backups.engines.postgres import (
+    around,
+    holdings,
+    inventory,
+    members,
+    pooler,
+    preflight,
+    rewrites,
+)
 from backups.engines.postgres.archive import ArchiveParser, Event, Head
 from backups.engines.postgres.complaints import failure
 from backups.engines.postgres.content import ContentHasher
@@ -76,7 +84,7 @@ class Around:
     stays: tuple[str, ...]
     """Properties of the database that a copy does not get, in words."""
     shape: rewrites.Shape
-    inventory: inventory.Inventory | None
+    inventory: holdings.Inventory | None
 
 
 @dataclass(slots=True)
@@ -190,7 +198,7 @@ def _attempt(
         roles_sql=around.roles_sql(guard),
         stays=around.stays(guard),
         shape=rewrites.shape(guard),
-        inventory=inventory.read(guard) if whole else None,
+        inventory=holdings.read(guard) if whole else None,
     )
     blocks = child.blocks()
     parser, hasher, seen = ArchiveParser(), ContentHasher(), Seen()
@@ -210,7 +218,7 @@ def _attempt(
     )  # fmt: skip
 
 
-def record_of(connection: Connection[Any], found: inventory.Inventory, toc: Toc) -> Record:
+def record_of(connection: Connection[Any], found: holdings.Inventory, toc: Toc) -> Record:
     """What is missing, in words, and what of it we carry. Locks the tables it is to read."""
     missing = inventory.missing(found, toc)
     try:
@@ -219,7 +227,9 @@ def record_of(connection: Connection[Any], found: inventory.Inventory, toc: Toc)
         members.lock(connection, ours)
     except psycopg.errors.LockNotAvailable:
         raise _Changed(["a table of an extension, which is locked"]) from None
-    return record(inventory.names(connection, missing), found, toc, missing, ours)
+    return record(
+        holdings.names(connection, (m.address for m in missing)), found, toc, missing, ours
+    )
 
 
 def _head(

@@ -15,7 +15,8 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from backups.engines.postgres.inventory import Address, Inventory, Missing
+from backups.engines.postgres.holdings import Address, Inventory
+from backups.engines.postgres.inventory import Missing
 
 PINS = {
     "TimeZone": "UTC",
