@@ -55,6 +55,11 @@ POSTGRES_SOURCE = {
         "446e88294dbc2c9085ab4b7061a646fa604b4bec03521d5ea671c2e5ad9b2952",
 }  # fmt: skip
 REGRESS = "src/test/regress/"
+DUMP_TESTS = "src/bin/pg_dump/t/002_pg_dump.pl"
+DEBIAN_SOURCES = {15: "bookworm", 18: "sid"}
+"""Suites whose sources carry newer releases of pg_dump's own tests, by major version."""
+DEBIAN = "http://deb.debian.org/debian"
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class NotAtHand(Exception):
@@ -104,20 +109,64 @@ def unpack_mysql(folder: Path) -> None:
 
 
 def unpack_regression_scripts(folder: Path) -> None:
-    """PostgreSQL's regression scripts and their data, in `folder`."""
+    """PostgreSQL's regression scripts and their data, in `folder`; pg_dump's own tests of each
+    release that is to be had, in `folder`/pg_dump/<major>.pl."""
     fresh(folder)
     (source,) = fetch(POSTGRES_SOURCE, folder)
     with tarfile.open(source) as archive:
         for member in archive:
             _, _, name = member.name.partition(f"/{REGRESS}")
             wanted = name == "parallel_schedule" or name.startswith(("sql/", "data/"))
+            if member.name.endswith(f"/{DUMP_TESTS}"):
+                name, wanted = "pg_dump/16.pl", True
             if wanted and member.isfile() and ".." not in name:
-                content = archive.extractfile(member)
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if content is not None:
-                    path.write_bytes(content.read())
+                keep(archive, member, folder / name)
     source.unlink()
+    for major in DEBIAN_SOURCES:
+        try:
+            unpack_dump_tests(folder, major)
+        except (NotAtHand, OSError, subprocess.CalledProcessError) as error:
+            # That release's server is tried with 16's, which are there.
+            print(f"localstack/setup: without pg_dump's tests of {major}: {error}")
+
+
+def unpack_dump_tests(folder: Path, major: int) -> None:
+    """Of one release, out of Debian's source package: apt checks its signature, with a
+    configuration, lists and a cache of its own. Raises NotAtHand, CalledProcessError."""
+    if not shutil.which("apt-get") or not KEYRING.exists():
+        raise NotAtHand("sources of Debian's are at hand where its apt is")
+    place = folder / "source"
+    for each in ("lists/partial", "cache/archives/partial"):
+        (place / each).mkdir(parents=True)
+    suite = DEBIAN_SOURCES[major]
+    (place / "list").write_text(f"deb-src [signed-by={KEYRING}] {DEBIAN} {suite} main\n")
+    options = {
+        "Dir::Etc::SourceList": place / "list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": place / "lists",
+        "Dir::Cache": place / "cache",
+        "APT::Sandbox::User": "root",  # its own user can't look into every folder
+    }
+    apt = ["apt-get", "-qq", *(f"--option={key}={value}" for key, value in options.items())]
+    subprocess.run([*apt, "update"], check=True)
+    package = f"postgresql-{major}"
+    subprocess.run(
+        [*apt, "source", "--download-only", "--tar-only", "--only-source", package],
+        cwd=place, check=True,
+    )  # fmt: skip
+    (source,) = place.glob("*.orig.tar.*")
+    with tarfile.open(source) as archive:
+        member = next(each for each in archive if each.name.endswith(f"/{DUMP_TESTS}"))
+        keep(archive, member, folder / "pg_dump" / f"{major}.pl")
+    shutil.rmtree(place)
+
+
+def keep(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    """One file of an archive, as `path`."""
+    content = archive.extractfile(member)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if content is not None:
+        path.write_bytes(content.read())
 
 
 def fresh(folder: Path) -> None:

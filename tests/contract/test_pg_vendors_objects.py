@@ -13,23 +13,23 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fidelity.catalogs import everything
+from fidelity.catalogs import everything, forget_subscriptions
 from pg_kit import assert_same, create, drop, give, name_of, plain, take, url_of
 from psycopg import sql
 
-from backups.engines.postgres.tools import choose
 from backups.entropy import SystemEntropy
 
 pytestmark = [pytest.mark.postgres, pytest.mark.full]
 
 READER = Path(__file__).parent.parent / "fidelity" / "dump_objects.pl"
 ELSEWHERE = {
-    "CREATE DATABASE": "another database, not the one that is backed up",
+    "CREATE DATABASE": "another database",
     "GRANT CREATE ON DATABASE dump_test": "a right on another database",
     "REVOKE CONNECT ON DATABASE dump_test": "a right on another database",
-    "CREATE TABLESPACE": "a folder of the server; its name is the server's, not the database's",
+    "CREATE TABLESPACE": "a folder of the server, not of the database",
 }
-"""Beginnings of the names of what is not created here, and why it is no object of a database."""
+"""Beginnings of names of what is not created here, and why it is no object of a database."""
+
 
 @dataclass(frozen=True)
 class Created:
@@ -43,7 +43,9 @@ class Created:
 def objects(script: Path) -> tuple[list[Created], dict[str, str]]:
     """In the order of creation; and by name, why one is not created."""
     read = subprocess.run(["perl", str(READER), str(script)], capture_output=True, check=True)
-    found = [Created(row["name"], row["sql"], row["database"]) for row in json.loads(read.stdout)]
+    found = [
+        Created(row["name"], row["sql"], row["database"]) for row in json.loads(read.stdout)
+    ]
     left_out = {
         each.name: reason
         for each in found
@@ -64,7 +66,9 @@ def script_for(major: int) -> Path:
 
 def run(url: str, created: list[Created]) -> dict[str, str]:
     """In one session, as the file does; by name, what the server refused."""
-    text = "".join(f"\\warn == {each.name}\n{each.sql.rstrip().rstrip(';')};\n" for each in created)
+    text = "".join(
+        f"\\warn == {each.name}\n{each.sql.rstrip().rstrip(';')};\n" for each in created
+    )
     said = subprocess.run(
         ["psql", "-X", "-q", "-d", url], input=text, capture_output=True, text=True, check=True
     ).stderr
@@ -100,19 +104,6 @@ def databases(server: str, wanted: set[str]) -> Iterator[dict[str, str]]:
 
 def copy_of(server: str, url: str) -> str:
     return url_of(server, f"{name_of(url)}_copy")
-
-
-def forget_subscriptions(url: str) -> None:
-    """Else their database can't be dropped."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        for (name,) in connection.execute(
-            "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid"
-            " where d.datname = current_database()"
-        ).fetchall():
-            for words in ("alter subscription {} disable",
-                          "alter subscription {} set (slot_name = none)",
-                          "drop subscription {}"):  # fmt: skip
-                connection.execute(sql.SQL(words).format(sql.Identifier(name)))
 
 
 @pytest.mark.timeout(300)

@@ -1,5 +1,5 @@
-"""An oracle that knows neither pg_dump nor our engine: all that the system catalogs of a database
-say, and its rows, as lines with every OID resolved to a name.
+"""An oracle that knows neither pg_dump nor our engine: all that the system catalogs of a
+database say, and its rows, as lines with every OID resolved to a name.
 
 The server itself tells which column refers to which catalog (`pg_get_catalog_foreign_keys()`,
 PostgreSQL 14), so a catalog or a column that a later release adds is compared too, without a
@@ -29,11 +29,12 @@ COLUMNS = {
     "pg_class": {
         "relfilenode", "relpages", "reltuples", "relallvisible", "relallfrozen", "relfrozenxid",
         "relminmxid", "relhasindex", "relhasrules", "relhastriggers", "relhassubclass",
-        "relnatts", "relrewrite", "reltype", "relchecks", "reltoastrelid", "relispopulated",
+        "relnatts", "relrewrite", "relpartbound", "reltype", "relchecks", "reltoastrelid",
+        "relispopulated",
     },
     "pg_attribute": {"attnum", "attcacheoff", "atthasmissing", "attmissingval"},
     "pg_index": {"indcheckxmin", "indexprs", "indpred"},
-    "pg_attrdef": {"adnum"},
+    "pg_attrdef": {"adnum", "adbin"},
     "pg_constraint": {"conbin"},
     "pg_rewrite": {"ev_qual", "ev_action"},
     "pg_proc": {"prosqlbody", "proargdefaults"},
@@ -43,6 +44,7 @@ COLUMNS = {
     "pg_partitioned_table": {"partexprs"},
     "pg_type": {"typdefaultbin"},
     "pg_enum": {"enumsortorder"},
+    "pg_collation": {"collencoding"},  # the database's, in a copy of a system's collation
     "pg_subscription": {"subdbid", "subskiplsn"},
     "pg_subscription_rel": {"srsublsn"},
     "pg_inherits": {"inhseqno"},
@@ -69,6 +71,8 @@ TEXTS = {
                           " attnum) from pg_attribute where attrelid = prrelid and attnum ="
                           " any (prattrs))::text",
 }  # fmt: skip
+INITDB = 1000
+"""Transactions that initdb makes, rounded up: what they wrote is the same in every database."""
 ONLY = {
     "pg_class": "relkind <> 't' and relnamespace <> 'pg_toast'::regnamespace"
                 " and relpersistence <> 't'",
@@ -77,8 +81,9 @@ ONLY = {
                     " (select oid from pg_class where relnamespace = 'pg_toast'::regnamespace)",
 }  # fmt: skip
 PIECES = (
-    "select 'database', to_jsonb(d) - '{oid,datname,datfrozenxid,datminmxid,dattablespace,datdba,"
-    "datlastsysoid}'::text[] || jsonb_build_object('owner', datdba::regrole) from pg_database d"
+    "select 'database', to_jsonb(d) - '{oid,datname,datfrozenxid,datminmxid}'::text[] -"
+    " '{dattablespace,datdba,datlastsysoid}'::text[] || jsonb_build_object('owner',"
+    " datdba::regrole, 'datacl', coalesce(datacl, acldefault('d', datdba))) from pg_database d"
     " where datname = current_database()",
     "select 'comment on database', to_jsonb(description) from pg_shdescription where classoid ="
     " 'pg_database'::regclass and objoid = (select oid from pg_database where datname ="
@@ -90,7 +95,7 @@ PIECES = (
     " refobjid), 'kind', deptype, 'what', (pg_identify_object(classid, objid, objsubid))"
     ".identity) from pg_depend where deptype in ('e', 'x') and refclassid ="
     " 'pg_extension'::regclass",
-    "select 'large object', jsonb_build_object('oid', loid, 'md5', md5(string_agg(data, ''::bytea"
+    "select 'large object', jsonb_build_object('oid', loid, 'md5', md5(string_agg(data, ''"
     " order by pageno))) from pg_largeobject group by loid",
 )  # fmt: skip
 
@@ -104,7 +109,7 @@ def everything(url: str) -> set[str]:
                 "select set_config(%s, %s, false)", (name, value.get(name, "UTC"))
             )
         names = _names(connection)
-        lines = {line for line in _catalogs(connection, names)}
+        lines = set(_catalogs(connection, names))
         for query in PIECES:
             rows = connection.execute(cast(LiteralString, query)).fetchall()
             lines |= {f"{what} {json.dumps(row, sort_keys=True)}" for what, row in rows}
@@ -115,12 +120,13 @@ Names = dict[str, dict[str, str]]
 
 
 def _names(connection: Connection[Any]) -> Names:
-    """By catalog: each row's name, of catalogs that have OIDs; columns by relation and number."""
-    found: Names = {"columns": {}}
+    """Of each catalog's rows by their OIDs; of columns by relation and number."""
+    found: Names = {"columns": {}, "catalogs": {"2613": "large object"}}
     catalogs = connection.execute(
         "select c.oid::regclass::text, c.oid from pg_class c join pg_attribute a on"
         " a.attrelid = c.oid and a.attname = 'oid' where c.relkind = 'r' and"
-        " c.relnamespace = 'pg_catalog'::regnamespace"
+        " c.relnamespace = 'pg_catalog'::regnamespace and c.relname <> all"
+        " ('{pg_largeobject_metadata,pg_enum,pg_largeobject}')"
     ).fetchall()
     for name, oid in catalogs:
         query = sql.SQL(
@@ -128,6 +134,7 @@ def _names(connection: Connection[Any]) -> Names:
             " where oid >= 16384"  # initdb's have the same on both sides
         )
         rows = connection.execute(query.format(sql.Literal(oid), sql.SQL(name))).fetchall()
+        found["catalogs"][str(oid)] = name
         found[name] = {key: identity or f"<{key}>" for key, identity in rows}
     for relation, number, name in connection.execute(
         "select attrelid::text, attnum::text, attname from pg_attribute where attrelid >= 16384"
@@ -149,7 +156,7 @@ def _catalogs(connection: Connection[Any], names: Names) -> Iterator[str]:
         (sorted(LEFT_OUT),),
     ).fetchall():
         query = f"select to_jsonb(t), {TEXTS.get(catalog, 'null')} from {catalog} t where " + (
-            ONLY.get(catalog, "true")
+            ONLY.get(catalog, "true") + f" and t.xmin::text::bigint > {INITDB}"
         )
         for row, text in connection.execute(cast(LiteralString, query)):
             kept = {k: v for k, v in row.items() if k not in COLUMNS.get(catalog, ())}
@@ -157,16 +164,17 @@ def _catalogs(connection: Connection[Any], names: Names) -> Iterator[str]:
                 _resolve(kept, row, columns, target, array, names)
             owned = kept.pop("classoid", None)
             if owned is not None and "objoid" in kept:
-                kept["objoid"] = names.get(str(owned), {}).get(
-                    str(row["objoid"]), row["objoid"]
-                )
-                kept["of"] = owned
+                of = names["catalogs"].get(str(owned), str(owned))
+                kept["objoid"] = names.get(of, {}).get(str(row["objoid"]), row["objoid"])
+                kept["of"] = of
             if "objsubid" in kept:
                 kept["objsubid"] = _column(names, row["objoid"], row["objsubid"])
+            if catalog == "pg_constraint" and kept["contype"] in "pu":
+                del kept["connoinherit"]  # of a partition's: as the order of making was
             if catalog != "pg_largeobject_metadata":
                 kept.pop("oid", None)
             for key, value in kept.items():
-                if key.endswith("acl") and isinstance(value, list):
+                if key.endswith(("acl", "options")) and isinstance(value, list):
                     kept[key] = sorted(map(str, value))
             yield f"{catalog} {json.dumps(kept, sort_keys=True)} {text}"
 
@@ -195,8 +203,10 @@ def _column(names: Names, relation: object, number: object) -> str:
 
 def _rows(connection: Connection[Any]) -> Iterator[str]:
     """Count and sum of hashes of each table, whoever owns it; where each sequence stands."""
+    # Rows of a partitioned table as one: a hash leads to another leaf in another database.
     relations = connection.execute(
-        "select oid::regclass::text, relkind from pg_class where relkind in ('r', 'm', 'S') and"
+        "select oid::regclass::text, relkind from pg_class where relkind in ('r', 'm', 'S', 'p')"
+        " and not relispartition and"
         " relnamespace::regnamespace::text not in ('pg_catalog', 'information_schema',"
         " 'pg_toast') and relpersistence <> 't'"
     ).fetchall()
@@ -214,3 +224,16 @@ def _rows(connection: Connection[Any]) -> Iterator[str]:
         except psycopg.Error as error:
             found = (type(error).__name__,)
         yield f"rows of {name}: {found}"
+
+
+def forget_subscriptions(url: str) -> None:
+    """Else their database can't be dropped."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for (name,) in connection.execute(
+            "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid"
+            " where d.datname = current_database()"
+        ).fetchall():
+            for words in ("alter subscription {} disable",
+                          "alter subscription {} set (slot_name = none)",
+                          "drop subscription {}"):  # fmt: skip
+                connection.execute(sql.SQL(words).format(sql.Identifier(name)))
