@@ -255,7 +255,7 @@ def regression_scripts() -> None:
     optional(
         "PostgreSQL's regression scripts",
         REGRESS,
-        pinned.POSTGRES_SOURCE,
+        {**pinned.POSTGRES_SOURCE, "pg_dump's own tests": f"{pinned.DEBIAN_SOURCES}"},
         pinned.unpack_regression_scripts,
     )
 
