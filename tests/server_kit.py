@@ -6,6 +6,9 @@ from urllib.parse import quote, urlsplit
 
 from backups.entropy import SystemEntropy
 
+POSTGRES = (14, 15, 16, 17, 18, 19)
+"""Major versions of PostgreSQL that the README says were tested: the cloud has each."""
+
 
 def unique(prefix: str) -> str:
     return prefix + SystemEntropy().bytes(6).hex()
