@@ -14,6 +14,7 @@ from psycopg import sql
 
 from backups.engines.postgres.server import quoted
 from backups.proving import Check
+from verify.examine.pg_batches import batches, together
 from verify.examine.pg_session import SLOW, USERS, Session, told, unknown, words
 
 _AVAILABLE = "SELECT FROM pg_available_extensions WHERE name = 'amcheck'"
@@ -27,13 +28,13 @@ _SCHEMA = """
      WHERE e.extname = 'amcheck'"""
 # Shared catalogs are the server's, not the copy's, and locking them would stop others.
 _HEAPS = """
-    SELECT c.oid, n.nspname, c.relname
+    SELECT c.oid, n.nspname, c.relname, pg_relation_size(c.oid)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_am a ON a.oid = c.relam
      WHERE c.relkind IN ('r', 'm', 't') AND a.amname = 'heap' AND c.relpersistence <> 't'
        AND NOT c.relisshared ORDER BY 1"""
 _INDEXES = """
-    SELECT c.oid, n.nspname, c.relname
+    SELECT c.oid, n.nspname, c.relname, pg_relation_size(c.oid)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_am a ON a.oid = c.relam JOIN pg_index i ON i.indexrelid = c.oid
      WHERE c.relkind = 'i' AND a.amname = 'btree' AND c.relpersistence <> 't'
@@ -42,7 +43,8 @@ _RELATIONS = f"""
     SELECT c.oid, n.nspname, c.relname,
            ARRAY(SELECT a.attname FROM pg_attribute a
                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                    AND a.attgenerated <> 'v' ORDER BY a.attnum)
+                    AND a.attgenerated <> 'v' ORDER BY a.attnum),
+           pg_table_size(c.oid)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't' AND {USERS}
      ORDER BY 2, 3"""
@@ -79,14 +81,39 @@ def pages(session: Session) -> Iterator[Check]:
         s=schema,
     )
     heaps, indexes = session.rows(_HEAPS), session.rows(_INDEXES)
+    heaps_of = quoted(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.unnest(%(oids)s::oid[]) AS o"
+        " CROSS JOIN LATERAL {s}.verify_heapam(o::oid, check_toast := true)",
+        s=schema,
+    )
+    trees_of = quoted(
+        "SELECT pg_catalog.cardinality(%(oids)s::oid[]) - pg_catalog.count("
+        "{s}.bt_index_parent_check(o::oid, heapallindexed := true)::text)"
+        " FROM pg_catalog.unnest(%(oids)s::oid[]) AS o",
+        s=schema,
+    )
     problems = [
         check
-        for relations, statement in ((heaps, heap), (indexes, tree))
-        for oid, namespace, name in relations
-        for check in _checked(session, statement, oid, f"{namespace}.{name}", expected)
+        for relations, one, many in ((heaps, heap, heaps_of), (indexes, tree, trees_of))
+        for some in batches(relations, lambda relation: int(relation[3]))
+        if not _in_order(session, many, [relation[0] for relation in some])
+        for oid, namespace, name, _ in some
+        for check in _checked(session, one, oid, f"{namespace}.{name}", expected)
     ]
     counted = f"{len(heaps)} tables and {len(indexes)} indexes are"
     yield from told("pages", expected, problems, counted)
+
+
+def _in_order(session: Session, statement: sql.Composed, oids: list[int]) -> bool:
+    """Whether one statement over all of them finds nothing."""
+
+    def ask() -> bool:
+        with session.timed(SLOW):
+            session.look_in("")
+            row = session.connection.execute(statement, {"oids": oids}).fetchone()
+        return row is not None and row[0] == 0
+
+    return together(oids, ask) is True
 
 
 def _checked(
@@ -117,16 +144,20 @@ def full_read(session: Session) -> Iterator[Check]:
     problems: list[Check] = []
     rows = size = 0
     relations = session.rows(_RELATIONS)
-    for _, namespace, name, columns in relations:
-        row = sql.SQL("ROW(") + sql.SQL(", ").join(map(sql.Identifier, columns)) + sql.SQL(")")
-        table = quoted(" FROM ONLY {n}.{t}", n=namespace, t=name)
-        try:
-            count, length = session.tried(partial(_read, session, row, table))
-            rows, size = rows + count, size + length
-        except psycopg.Error as error:
-            passed = None if unknown(error) else False
-            subject = f"{namespace}.{name}"
-            problems.append(Check("full read", passed, expected, words(error), subject))
+    for some in batches(relations, lambda relation: int(relation[4])):
+        parts = [_row_and_table(relation) for relation in some]
+        found = together(some, partial(_read_all, session, parts))
+        if found is not None:
+            rows, size = rows + found[0], size + found[1]
+            continue
+        for relation, (row, table) in zip(some, parts, strict=True):
+            try:
+                count, length = session.tried(partial(_read, session, row, table))
+                rows, size = rows + count, size + length
+            except psycopg.Error as error:
+                passed = None if unknown(error) else False
+                subject = f"{relation[1]}.{relation[2]}"
+                problems.append(Check("full read", passed, expected, words(error), subject))
     try:
         with session.timed(SLOW):
             objects, length = session.one(_LARGE_OBJECTS)
@@ -145,19 +176,46 @@ _AS_IT_IS = """
 """Bytes of any kind are text there; in UTF-8 the server would refuse to send them."""
 
 
+_COUNTED = sql.SQL(
+    "SELECT pg_catalog.count(*) AS n, coalesce(pg_catalog.sum(pg_catalog.octet_length("
+)
+
+
+def _row_and_table(relation: Any) -> tuple[sql.Composed, sql.Composed]:
+    _, namespace, name, columns, _ = relation
+    row = sql.SQL("ROW(") + sql.SQL(", ").join(map(sql.Identifier, columns)) + sql.SQL(")")
+    return row, quoted(" FROM ONLY {n}.{t}", n=namespace, t=name)
+
+
+def _in_binary(row: sql.Composed, table: sql.Composed) -> sql.Composed:
+    return _COUNTED + sql.SQL("pg_catalog.record_send(") + row + sql.SQL("))), 0) AS b") + table
+
+
+def _read_all(
+    session: Session, parts: list[tuple[sql.Composed, sql.Composed]]
+) -> tuple[int, int]:
+    """Rows and bytes of all these tables."""
+    each = sql.SQL(" UNION ALL ").join(_in_binary(row, table) for row, table in parts)
+    whole = (
+        sql.SQL("SELECT pg_catalog.sum(x.n)::int8, pg_catalog.sum(x.b)::int8 FROM (")
+        + each
+        + sql.SQL(") x")
+    )
+    with session.timed(SLOW):
+        statement = whole.as_bytes(session.connection)
+        session.rows(_AS_IT_IS)
+        session.look_in("")
+        count, length = session.one(statement)
+    return int(count), int(length)
+
+
 def _read(
     session: Session, row: sql.Composed, table: sql.Composed, path: str
 ) -> tuple[int, int]:
     """Rows and bytes."""
-    start = sql.SQL(
-        "SELECT pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.octet_length("
-    )
     try:
         with session.timed(SLOW):
-            binary = (
-                start + sql.SQL("pg_catalog.record_send(") + row + sql.SQL("))), 0)") + table
-            )
-            statement = binary.as_bytes(session.connection)
+            statement = _in_binary(row, table).as_bytes(session.connection)
             session.rows(_AS_IT_IS)  # until the savepoint's end: it is for text to be sent
             session.look_in(path)
             count, length = session.one(statement)
@@ -165,7 +223,7 @@ def _read(
         with session.timed(SLOW):
             session.look_in(path)
             text = (
-                start
+                _COUNTED
                 + sql.SQL("pg_catalog.record_out(")
                 + row
                 + sql.SQL(")::pg_catalog.text)), 0)")
