@@ -320,6 +320,31 @@ def test_what_no_lock_protects_fails_the_run_at_its_end(
         read_beside(url, *change.split(";"))
 
 
+def test_who_waits_for_pg_dump_does_not_fail_it(pg15_url: str, make_database: Make) -> None:
+    """Tables may be exchanged as soon as pg_dump has let go of them."""
+    url = make_database(
+        pg15_url, sql=f"{PAY.replace('5000', '200000')}; CREATE TABLE new (v int)"
+    )
+    with ENGINE.dump(Source(url)) as dump:
+        for name, blocks in dump.artifacts():
+            if name == "archive":
+                next(blocks)
+                waiting = threading.Thread(target=exchange, args=(url,))
+                waiting.start()
+                until(url, WAITING.replace("LOCK TABLE", "ALTER TABLE"))
+            for _ in blocks:
+                pass
+        waiting.join()
+        rows = {table.name: table.rows for table in dump.finish().tables}
+    assert rows == {"pay": 200_000, "new": 0}
+
+
+def exchange(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        for change in ("pay RENAME TO old", "new RENAME TO pay", "old RENAME TO new"):
+            connection.execute(f"ALTER TABLE {change}")
+
+
 def test_rows_come_from_the_snapshot_that_is_told(pg15_url: str, make_database: Make) -> None:
     """Nothing that is written after the dump was opened is in it."""
     url = make_database(pg15_url, sql=PAY)

@@ -55,7 +55,8 @@ _SHAPE: LiteralString = f"""
             UNION ALL SELECT inhrelid, 'h' || inhparent || ' ' || xmin FROM pg_inherits
         ) versions WHERE of >= 16384 GROUP BY 1)
     SELECT 'relation', n.nspname || '.' || c.relname,
-           CASE WHEN c.relkind IN ('r', 'p', 'S', 'c') THEN concat_ws(' ', c.oid, a.those) END,
+           -- Tables are locked, and altered by whoever waited as soon as pg_dump has ended.
+           CASE WHEN c.relkind IN ('S', 'c') THEN concat_ws(' ', c.oid, a.those) END,
            concat_ws(' ', c.oid, a.those, p.those, c.relkind, c.relpersistence,
                      CASE WHEN c.relkind = 'r' THEN c.relfilenode END)
       FROM pg_class c JOIN ours n ON n.oid = c.relnamespace

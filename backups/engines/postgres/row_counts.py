@@ -5,8 +5,9 @@ the archive's proves that rows were lost or read twice on their way. It costs th
 second look at each table, so that it has a budget; the smallest tables come first. What
 was not counted is named, never passed over.
 
-A table that is rewritten once pg_dump has let go of it looks empty to this snapshot: its file
-is then another, and the count says nothing.
+A table that is rewritten once pg_dump has let go of it looks empty to this snapshot, and one
+that is renamed is another: its file or its name is not the snapshot's any more, and the count
+says nothing.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ _TABLES = """
                        FROM pg_extension e WHERE c.oid = ANY (e.extconfig)), '')
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.oid = ANY (%s::oid[]) AND c.relkind = 'r'"""
-_FILES = "SELECT oid::bigint, pg_relation_filenode(oid) FROM unnest(%s::oid[]) oid"
+_FILES = """
+    SELECT t.oid::bigint, pg_relation_filenode(t.oid)
+      FROM unnest(%s::oid[], %s::text[]) AS t(oid, name) WHERE to_regclass(t.name) = t.oid"""
 
 TOO_LARGE = "it is beyond what is counted a second time"
 TOO_LATE = "the time for counting was over"
 LOCKED = "another session held or wanted its lock"
-REWRITTEN = "it was rewritten before it was counted"
+REWRITTEN = "it was rewritten or renamed before it was counted"
 
 
 class Seen:
@@ -193,8 +196,11 @@ class Witness:
         return True
 
     def _drop_rewritten(self, tables: list[_Table]) -> None:
-        """Locks are held from the counts on: what has the snapshot's file now, had it then."""
-        files = dict(self.connection.execute(_FILES, ([*self._rows],)).fetchall())
+        """Locks are held from the counts on: what has the snapshot's name and file now, had
+        them then."""
+        names = [table.name.as_string(self.connection) for table in tables]
+        oids = [table.oid for table in tables]
+        files = dict(self.connection.execute(_FILES, (oids, names)).fetchall())
         for table in tables:
             if table.oid in self._rows and files.get(table.oid) != table.file:
                 del self._rows[table.oid]
