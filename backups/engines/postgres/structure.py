@@ -35,6 +35,9 @@ SESSION = (
 """Of the sessions that load. A copy that a crash of the server loses is just made again;
 the rename that publishes it is another session's, and is flushed."""
 
+_MAKING = {name: value for name, value in LOADING.items() if name != "search_path"}
+"""Extensions' scripts (PostGIS topology, its geocoder) look up the path that a session began
+with, and add to it, for the database too. pg_restore and our scripts set their own at once."""
 _TOLD = 32 << 20
 """Bytes of what pg_restore may say: with --verbose, which names the entry of an error, a line
 for each entry."""
@@ -88,7 +91,7 @@ def make(job: Job, entries: Sequence[TocEntry], section: str, jobs: int) -> list
     argv += ["--no-tablespaces"] if job.no_tablespaces else []
     argv.append(str(job.toc))
     folders = [job.toc.parent]
-    with running(argv, job.copy, options=SESSION, pins=LOADING, reads=folders) as child:
+    with running(argv, job.copy, options=SESSION, pins=_MAKING, reads=folders) as child:
         child.keeps = _TOLD
         for _ in child.blocks():
             pass
@@ -122,8 +125,8 @@ def again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
     if not entries:
         return []
     unmade = []
-    with connected(job.copy, LOADING) as connection:
-        connection.execute("SELECT set_config('client_encoding', %s, false)", (job.encoding,))
+    with connected(job.copy, _MAKING) as connection:
+        connection.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (job.encoding,))
         for entry in entries:
             error = _try(job, connection, entry)
             if error is not None:
