@@ -273,7 +273,7 @@ STEPS = [
     ("return", "save", 1),
     ("return", "safety", 1),
     ("return", "save", 2),
-    ("return", "_restore", 1),  # half a copy, under its temporary name
+    ("return", "_structure", 1),  # half a copy, under its temporary name
     ("return", "restore", 1),  # of the copy, compared
     ("return", "save", 3),
     ("call", "swap", 1),
@@ -296,7 +296,7 @@ def start_and_die(home: str, plan: str, name: str, event: str, function: str, nt
             ("catalog/replacements.py", "run/replace.py", "swap.py", "wiring/replacing.py",
              "run/restore.py")
         )  # fmt: skip
-        ours |= function == "_restore" and frame.f_code.co_filename.endswith(
+        ours |= function == "_structure" and frame.f_code.co_filename.endswith(
             "postgres/restore.py"
         )
         if ours and (what, frame.f_code.co_name) == (event, function):
