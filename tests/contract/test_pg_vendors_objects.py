@@ -106,6 +106,21 @@ def copy_of(server: str, url: str) -> str:
     return url_of(server, f"{name_of(url)}_copy")
 
 
+LOST = {
+    "pg_proc .*pg_stat_reset": "the owner of a function of the system's, which no tool carries",
+    "rows of dump_test.regress_pg_dump_matview_am_1:": "it counts the catalogs' own rows",
+    'pg_constraint .*"nn".*test_table_nn_chld': "pg_dump 18 makes an inherited NOT NULL local",
+}
+"""Patterns of the facts that a copy does not have as they were, and why."""
+
+
+def facts(url: str) -> list[str]:
+    """All that the catalogs say, but LOST."""
+    return sorted(
+        line for line in everything(url) if not any(re.match(pattern, line) for pattern in LOST)
+    )
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("major", [15, 16, 18])
 def test_every_object_of_pg_dumps_own_tests(
@@ -130,4 +145,4 @@ def test_every_object_of_pg_dumps_own_tests(
             assert taken[1].not_backed_up == ()
             assert give(taken, copy) == []
             assert_same(plain(url, major), plain(copy, major))
-            assert_same(sorted(everything(url)), sorted(everything(copy)))
+            assert_same(facts(url), facts(copy))

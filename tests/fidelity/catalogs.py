@@ -71,9 +71,17 @@ TEXTS = {
                           " attnum) from pg_attribute where attrelid = prrelid and attnum ="
                           " any (prattrs))::text",
 }  # fmt: skip
+SESSION = {
+    "role": "none", "search_path": "", "extra_float_digits": "3", "datestyle": "ISO",
+    "intervalstyle": "postgres", "timezone": "UTC", "quote_all_identifiers": "off",
+    "client_encoding": "UTF8", "statement_timeout": "0", "bytea_output": "hex",
+}  # fmt: skip
+"""Whatever the database or the role says."""
 INITDB = 1000
 """Transactions that initdb makes, rounded up: what they wrote is the same in every database."""
 ONLY = {
+    "pg_subscription": "subdbid = (select oid from pg_database where datname ="
+                       " current_database())",
     "pg_class": "relkind <> 't' and relnamespace <> 'pg_toast'::regnamespace"
                 " and relpersistence <> 't'",
     "pg_index": "indrelid not in (select oid from pg_class where relkind = 't')",
@@ -88,9 +96,9 @@ PIECES = (
     "select 'comment on database', to_jsonb(description) from pg_shdescription where classoid ="
     " 'pg_database'::regclass and objoid = (select oid from pg_database where datname ="
     " current_database())",
-    "select 'setting', jsonb_build_object('role', setrole::regrole, 'set', setconfig) from"
-    " pg_db_role_setting where setdatabase = (select oid from pg_database where datname ="
-    " current_database())",
+    "select 'setting', jsonb_build_object('role', setrole::regrole, 'set', (select array_agg(s"
+    " order by s) from unnest(setconfig) s)) from pg_db_role_setting where setdatabase ="
+    " (select oid from pg_database where datname = current_database())",
     "select 'member', jsonb_build_object('of', (select extname from pg_extension where oid ="
     " refobjid), 'kind', deptype, 'what', (pg_identify_object(classid, objid, objsubid))"
     ".identity) from pg_depend where deptype in ('e', 'x') and refclassid ="
@@ -103,11 +111,8 @@ PIECES = (
 def everything(url: str) -> set[str]:
     """One line for each fact."""
     with psycopg.connect(url) as connection:
-        for name in ("search_path", "extra_float_digits", "datestyle", "timezone"):
-            value = {"search_path": "", "extra_float_digits": "3", "datestyle": "ISO"}
-            connection.execute(
-                "select set_config(%s, %s, false)", (name, value.get(name, "UTC"))
-            )
+        for name, value in SESSION.items():
+            connection.execute("select set_config(%s, %s, false)", (name, value))
         names = _names(connection)
         lines = set(_catalogs(connection, names))
         for query in PIECES:
@@ -131,9 +136,11 @@ def _names(connection: Connection[Any]) -> Names:
     for name, oid in catalogs:
         query = sql.SQL(
             "select oid::text, (pg_identify_object({}, oid, 0)).identity from {}"
-            " where oid >= 16384"  # initdb's have the same on both sides
+            " where oid >= 16384 or {} = 2615"  # others of initdb's are the same everywhere
         )
-        rows = connection.execute(query.format(sql.Literal(oid), sql.SQL(name))).fetchall()
+        rows = connection.execute(
+            query.format(sql.Literal(oid), sql.SQL(name), sql.Literal(oid))
+        ).fetchall()
         found["catalogs"][str(oid)] = name
         found[name] = {key: identity or f"<{key}>" for key, identity in rows}
     for relation, number, name in connection.execute(
@@ -205,19 +212,16 @@ def _rows(connection: Connection[Any]) -> Iterator[str]:
     """Count and sum of hashes of each table, whoever owns it; where each sequence stands."""
     # Rows of a partitioned table as one: a hash leads to another leaf in another database.
     relations = connection.execute(
-        "select oid::regclass::text, relkind from pg_class where relkind in ('r', 'm', 'S', 'p')"
-        " and not relispartition and"
+        "select oid::regclass::text, relkind from pg_class where relkind in ('r', 'm', 'S',"
+        " 'p') and not relispartition and relpersistence <> 't' and"
         " relnamespace::regnamespace::text not in ('pg_catalog', 'information_schema',"
-        " 'pg_toast') and relpersistence <> 't'"
+        " 'pg_toast')"
     ).fetchall()
     for name, kind in relations:
-        query = (
-            f"select last_value::text, is_called::text from {name}"
-            if kind in ("S", b"S")
-            else f"select count(*), sum(hashtextextended(t::text, 0)) from only {name} t"
-            if kind in ("r", b"r")
-            else f"select count(*), sum(hashtextextended(t::text, 0)) from {name} t"
-        )
+        only = "only " if kind in ("r", b"r") else ""
+        query = f"select count(*), sum(hashtextextended(t::text, 0)) from {only}{name} t"
+        if kind in ("S", b"S"):
+            query = f"select last_value::text, is_called::text from {name}"
         try:
             with connection.transaction():
                 found = connection.execute(cast(LiteralString, query)).fetchone()
