@@ -18,8 +18,10 @@ import psycopg
 import pytest
 from pg_kit import ENGINE, Make, take
 
+from backups.engines.postgres import rewrites
 from backups.engines.postgres.archive import ArchiveParser, Rows
 from backups.engines.postgres.content import copy_columns
+from backups.engines.postgres.server import connected, login
 from backups.errors import BackupsError, DumpFailed, Unreachable
 from backups.model import Source
 
@@ -167,13 +169,14 @@ def taken_while_changing(url: str, wanted: int, pause: float) -> tuple[int, int,
         return good, failed, changes()
 
 
+@pytest.mark.timeout(300)
 def test_dumps_are_of_one_instant_while_tables_are_altered(
     pg15_url: str, make_database: Make
 ) -> None:
     url = make_database(pg15_url, sql=TABLES)
-    good, _, changes = taken_while_changing(url, 6, 0.5)
+    good, _, changes = taken_while_changing(url, 6, 2)
     assert good == 6
-    assert changes >= 6
+    assert changes >= 3
 
 
 @pytest.mark.full
@@ -183,7 +186,7 @@ def test_fifty_dumps_are_of_one_instant_while_tables_are_altered(
     server: str, request: pytest.FixtureRequest, make_database: Make
 ) -> None:
     url = make_database(request.getfixturevalue(server), sql=TABLES)
-    good, failed, changes = taken_while_changing(url, 50, 0.5)
+    good, failed, changes = taken_while_changing(url, 50, 1)
     print(f"{server}: {good} good, {failed} to be tried again, {changes} changes")
     assert changes >= 50
 
@@ -343,6 +346,21 @@ def exchange(url: str) -> None:
     with psycopg.connect(url) as connection:
         for change in ("pay RENAME TO old", "new RENAME TO pay", "old RENAME TO new"):
             connection.execute(f"ALTER TABLE {change}")
+
+
+def test_names_that_were_exchanged_and_changed_back_are_noticed(
+    pg15_url: str, make_database: Make
+) -> None:
+    """A small archive is read and its pg_dump gone before anybody looks."""
+    url = make_database(pg15_url, sql=f"{PAY}; CREATE TABLE new (v int)")
+    with connected(login(Source(url)), reads=True) as session:
+        before = rewrites.shape(session)
+        exchange(url)
+        exchange(url)
+        found = rewrites.changed_before_locks(before, rewrites.shape(session))
+        again = rewrites.shape(session)
+        assert rewrites.changed_before_locks(again, rewrites.shape(session)) == []
+    assert sorted(found) == ["relation public.new", "relation public.pay"]
 
 
 def test_rows_come_from_the_snapshot_that_is_told(pg15_url: str, make_database: Make) -> None:

@@ -12,14 +12,17 @@ Two kinds of facts make a shape:
 
 - *Momentary* ones matter until pg_dump has read the schema and holds its locks: a table's
   file, versions of constraints, triggers, rules, policies, functions, types, names of roles.
+  With each goes the transaction that wrote it last: a small archive is in the pipe, and its
+  pg_dump gone, before we look, so that two tables may have exchanged their names and changed
+  them back by then.
 - *Lasting* ones matter to the end of the stream, for no lock of pg_dump protects them. Schemas
   can be renamed and exchanged, which leads COPY to other tables; labels of enums can be
   renamed and attributes of composite types added, which changes what COPY prints. Where a table
   has a column of a type that prints names by oid (regclass, regrole, aclitem, ...), the names
   of relations, functions, types and roles are lasting, too.
 
-A schema whose row was written again fails the run even if its name is what it was: it may have
-been another in between (a GRANT on it looks the same from here).
+So too a schema whose row was written again fails the run even if its name is what it was: it
+may have been another in between (a GRANT on it looks the same from here).
 Sources: PostgreSQL, src/bin/pg_dump/pg_dump.c (getTables, dumpTableData_copy),
 src/backend/utils/adt/ruleutils.c, and "Caveats" of MVCC in its manual.
 """
@@ -40,7 +43,7 @@ _OURS = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
 _SHAPE: LiteralString = f"""
     WITH ours AS (SELECT n.oid, n.nspname, n.xmin FROM pg_namespace n WHERE {_OURS}),
     columns AS (
-        SELECT attrelid, md5(string_agg(concat_ws(' ', attnum, attname, atttypid), ','
+        SELECT attrelid, md5(string_agg(concat_ws(' ', attnum, attname, atttypid, xmin), ','
                                         ORDER BY attnum)) AS those
           FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped AND attrelid >= 16384
          GROUP BY 1),
@@ -56,8 +59,10 @@ _SHAPE: LiteralString = f"""
         ) versions WHERE of >= 16384 GROUP BY 1)
     SELECT 'relation', n.nspname || '.' || c.relname,
            -- Tables are locked, and altered by whoever waited as soon as pg_dump has ended.
-           CASE WHEN c.relkind IN ('S', 'c') THEN concat_ws(' ', c.oid, a.those) END,
+           CASE WHEN c.relkind = 'c' THEN concat_ws(' ', c.oid, c.relnatts, a.those)
+                WHEN c.relkind = 'S' THEN c.oid::text END,
            concat_ws(' ', c.oid, a.those, p.those, c.relkind, c.relpersistence,
+                     CASE WHEN c.relkind IN ('r', 'p') THEN c.xmin END,
                      CASE WHEN c.relkind = 'r' THEN c.relfilenode END)
       FROM pg_class c JOIN ours n ON n.oid = c.relnamespace
       LEFT JOIN columns a ON a.attrelid = c.oid LEFT JOIN parts p ON p.of = c.oid
@@ -68,7 +73,8 @@ _SHAPE: LiteralString = f"""
                 THEN concat_ws(' ', oid, xmin) END, concat_ws(' ', oid, xmin)
       FROM ours
     UNION ALL
-    SELECT 'label of an enum', e.oid::text, e.enumlabel, e.enumlabel
+    SELECT 'label of an enum', e.oid::text, e.enumlabel || ' ' || e.xmin,
+           e.enumlabel || ' ' || e.xmin
       FROM pg_enum e WHERE e.oid >= 16384
     UNION ALL
     SELECT 'function', f.oid::text, NULL, concat_ws(' ', f.proname, f.xmin)
@@ -84,7 +90,7 @@ _SHAPE: LiteralString = f"""
     SELECT 'operator', o.oid::text, NULL, concat_ws(' ', o.oprname, o.xmin)
       FROM pg_operator o JOIN ours n ON n.oid = o.oprnamespace
     UNION ALL
-    SELECT 'collation', l.oid::text, NULL, l.collname
+    SELECT 'collation', l.oid::text, NULL, concat_ws(' ', l.collname, l.xmin)
       FROM pg_collation l JOIN ours n ON n.oid = l.collnamespace
     UNION ALL
     SELECT 'role', oid::text, NULL, rolname FROM pg_roles"""  # noqa: S608
