@@ -152,8 +152,6 @@ def replaced_and_undone(house: House, url: str, backup: str, server: str) -> Non
 def recipe(house: House, url: str, fresh: Callable[[str], str], folder: Path) -> None:
     """Stock tools, word for word."""
     text = house.must("show", "live", "--recipe").out
-    wanted = "live-restored"
-    assert wanted in text
     copy = fresh("by_recipe")
     place = folder / "elsewhere"
     place.mkdir()
@@ -161,7 +159,7 @@ def recipe(house: House, url: str, fresh: Callable[[str], str], folder: Path) ->
     shutil.copy(house.home / "keys" / "verify.pem", place / "verify-key.pem")
     connection = psycopg.conninfo.conninfo_to_dict(copy)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text.replace(wanted, name_of(copy))],
+        ["bash", "-euo", "pipefail", "-c", text.replace("$DATABASE-restored", name_of(copy))],
         cwd=place, check=False, capture_output=True, text=True,
         env={"PATH": "/usr/bin:/bin", "PGHOST": str(connection["host"]),
              "PGPORT": str(connection["port"]), "PGUSER": str(connection["user"])},
