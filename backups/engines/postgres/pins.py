@@ -44,6 +44,9 @@ READING: Mapping[str, str] = {
     "TimeZone": "UTC",
     "bytea_output": "hex",
     "extra_float_digits": "3",
+    # Of a database that was never analyzed the server expects the worst: compiling a query of
+    # its catalogs takes seconds, and running it a tenth of one.
+    "jit": "off",
 }
 """Of all other sessions: the same text of the same value on any server."""
 
@@ -66,7 +69,9 @@ BY_THE_TOOLS = frozenset(
      "idle_in_transaction_session_timeout", "DateStyle", "IntervalStyle"}
 )  # fmt: skip
 """pg_dump sets them itself, and pg_restore those that matter to it."""
-OPTIONAL = frozenset({"synchronous_commit", "maintenance_work_mem", "synchronize_seqscans"})
+OPTIONAL = frozenset(
+    {"synchronous_commit", "maintenance_work_mem", "synchronize_seqscans", "jit"}
+)
 """Without them a tool is slower or its rows come in another order; nothing is wrong."""
 BY_ENVIRONMENT = {"TimeZone": "PGTZ", "DateStyle": "PGDATESTYLE"}
 """What libpq says in a way that every pooler takes."""

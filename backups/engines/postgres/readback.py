@@ -68,7 +68,7 @@ class _Lane:
 
     def run(self, login: Login, tools: Tools, script: Path) -> None:
         """Read all pieces; an error is kept for the thread that waits."""
-        mark = rb"SELECT E'\\!';" + b"\n"
+        mark = rb"\echo '\\!'" + b"\n"  # by psql itself, without asking the server
         script.write_bytes(b"".join(piece.statement + b";\n" + mark for piece in self.pieces))
         argv = [tools.path("psql"), "-XAtq", "--set=ON_ERROR_STOP=1"]
         argv += ["--set=VERBOSITY=verbose", f"--file={script}"]
