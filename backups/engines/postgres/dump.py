@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from backups.engines.postgres import members, record, rewrites
+from backups.engines.postgres import long_rows, members, record, rewrites
 from backups.engines.postgres.attempt import FORMAT, Attempt, proved
 from backups.engines.postgres.complaints import failure, remarks
 from backups.engines.postgres.record import require_large_objects, with_properties, with_remarks
 from backups.engines.postgres.server import Login, connected
-from backups.errors import DumpFailed
+from backups.errors import DumpFailed, EngineError
 from backups.model import Fingerprint
 from backups.ports import Blocks
 
@@ -128,8 +128,21 @@ def open_dump(
 
     Raises what `preflight.look` raises, ToolError, DumpFailed, Unreachable.
     """
+    if whole:
+        _require_values_fit(login)
     with proved(login, rows=rows, whole=whole) as attempt:
         yield PostgresDump(attempt)
+
+
+def _require_values_fit(login: Login) -> None:
+    """Raises EngineError before anything is read, where a value is too large for any dump."""
+    with connected(login) as connection, connection.transaction():
+        found = long_rows.too_large(connection)
+    if found:
+        raise EngineError(
+            f"the database can't be dumped: {'; '.join(found)}",
+            hint="Split these values, or keep them as large objects, which have no such limit.",
+        )
 
 
 def fingerprint(login: Login) -> Fingerprint:
