@@ -109,7 +109,7 @@ def test_keys_in_every_order_of_bytes(
     pg15_url: str, make_database: Make, encoding: str
 ) -> None:
     """Keys are merged by one order on both sides, whatever the bytes of the encoding are."""
-    letters = {"LATIN1": "aÿé~", "EUC_JP": "日本a語", "KOI8R": "ЯбАzъ"}.get(encoding, "")
+    letters = {"LATIN1": "aÿé~", "EUC_JP": "日本a語", "KOI8R": "ЯбАzъ"}.get(encoding, "")  # noqa: RUF001
     sql = "create table t (k text primary key, v int);"
     if not letters:
         sql += "insert into t select chr(g), g from generate_series(128, 160) g;"
