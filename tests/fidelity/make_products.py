@@ -19,98 +19,26 @@ from psycopg import sql
 
 SERIES = "7.0"
 """Of Tryton; one that is supported for five years."""
-MODULES = [
-    "account",
-    "account_asset",
-    "account_budget",
-    "account_consolidation",
-    "account_deposit",
-    "account_dunning",
-    "account_dunning_email",
-    "account_dunning_fee",
-    "account_dunning_letter",
-    "account_invoice",
-    "account_invoice_stock",
-    "account_payment",
-    "account_payment_clearing",
-    "account_payment_sepa",
-    "account_product",
-    "account_rule",
-    "account_statement",
-    "account_stock_landed_cost",
-    "analytic_account",
-    "analytic_budget",
-    "analytic_invoice",
-    "attendance",
-    "bank",
-    "carrier",
-    "carrier_percentage",
-    "carrier_weight",
-    "commission",
-    "company",
-    "company_work_time",
-    "country",
-    "currency",
-    "customs",
-    "dashboard",
-    "document_incoming",
-    "incoterm",
-    "inbound_email",
-    "marketing",
-    "marketing_automation",
-    "marketing_campaign",
-    "marketing_email",
-    "notification_email",
-    "party",
-    "party_avatar",
-    "party_relationship",
-    "product",
-    "product_attribute",
-    "product_classification",
-    "product_image",
-    "product_kit",
-    "product_measurements",
-    "product_price_list",
-    "production",
-    "production_routing",
-    "production_work",
-    "project",
-    "project_invoice",
-    "project_plan",
-    "purchase",
-    "purchase_amendment",
-    "purchase_request",
-    "purchase_request_quotation",
-    "purchase_requisition",
-    "quality",
-    "sale",
-    "sale_advance_payment",
-    "sale_amendment",
-    "sale_complaint",
-    "sale_gift_card",
-    "sale_opportunity",
-    "sale_point",
-    "sale_price_list",
-    "sale_promotion",
-    "sale_promotion_coupon",
-    "sale_subscription",
-    "sale_supply",
-    "stock",
-    "stock_forecast",
-    "stock_inventory_location",
-    "stock_lot",
-    "stock_lot_sled",
-    "stock_package",
-    "stock_package_shipping",
-    "stock_product_location",
-    "stock_supply",
-    "timesheet",
-    "timesheet_cost",
-    "user_role",
-    "web_shop",
-    "web_shortener",
-    "web_user",
-]
+MODULES = """
+    account account_asset account_budget account_consolidation account_deposit
+    account_dunning account_dunning_email account_dunning_fee account_dunning_letter
+    account_invoice account_invoice_stock account_payment account_payment_clearing
+    account_payment_sepa account_product account_rule account_statement
+    account_stock_landed_cost analytic_account analytic_budget analytic_invoice
+    attendance bank carrier carrier_percentage carrier_weight commission company
+    company_work_time country currency customs dashboard document_incoming incoterm
+    inbound_email marketing marketing_automation marketing_campaign marketing_email
+    notification_email party party_avatar party_relationship product product_attribute
+    product_classification product_image product_kit product_measurements
+    product_price_list production production_routing production_work project
+    project_invoice project_plan purchase purchase_amendment purchase_request
+    purchase_request_quotation purchase_requisition quality sale sale_advance_payment
+    sale_amendment sale_complaint sale_gift_card sale_opportunity sale_point
+    sale_price_list sale_promotion sale_promotion_coupon sale_subscription sale_supply
+    stock stock_forecast stock_inventory_location stock_lot stock_lot_sled stock_package
+    stock_package_shipping stock_product_location stock_supply timesheet timesheet_cost
+    user_role web_shop web_shortener web_user
+"""
 DATABASE = "products_tryton"
 
 
@@ -119,7 +47,9 @@ def main(folder: Path, server: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / "tryton"
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    wanted = [f"trytond{name}=={SERIES}.*" for name in ("", *(f"_{m}" for m in MODULES))]
+    wanted = [
+        f"trytond{name}=={SERIES}.*" for name in ("", *(f"_{m}" for m in MODULES.split()))
+    ]
     pip = [place / "bin" / "pip", "install", "--quiet", "psycopg2-binary", *wanted]
     subprocess.run(pip, check=True)
     (place / "trytond.conf").write_text("[database]\nuri = postgresql://\n")
@@ -141,7 +71,7 @@ def main(folder: Path, server: str) -> None:
                 place / "bin" / "trytond-admin", "-c", place / "trytond.conf",
                 "-d", DATABASE, "--email", "nobody@example.com", "--activate-dependencies",
             ]  # fmt: skip
-            for what in (["--all"], ["-u", *MODULES]):
+            for what in (["--all"], ["-u", *MODULES.split()]):
                 subprocess.run([*admin, *what], check=True, env=environment)
             with (folder / "tryton.sql").open("wb") as out:
                 dump = ["pg_dump", "--schema-only", DATABASE]
