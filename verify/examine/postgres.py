@@ -33,7 +33,7 @@ class PostgresExaminer:
             pages,
             full_read,
             constraints,
-            sequences_ahead,
+            partial(sequences_ahead, fingerprint=expected),
             newest_row,
             partial(assertions, asked=questions.assertions, expected=expected),
             partial(usable, wanted=questions.role, expected=expected),

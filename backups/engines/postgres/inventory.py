@@ -170,6 +170,12 @@ class _ByHand:
                 f"it belongs to the extension {member.extension}, which does not have its "
                 "rows dumped",
             )
+        if held.kind == "sequence" and not carried and not member.marked:
+            return Missing(
+                held.address,
+                "position of a sequence",
+                f"it belongs to the extension {member.extension}, which does not dump it",
+            )
         return None
 
     def changes(self) -> list[tuple[str, str]]:

@@ -87,6 +87,22 @@ _COUNTERS = """
       FROM pg_attribute WHERE attrelid = %s AND attidentity <> '' AND NOT attisdropped
        AND pg_sequence_last_value(pg_get_serial_sequence(attrelid::regclass::text,
                                                          attname)::regclass) IS NOT NULL"""
+_POSITION = """
+    SELECT format('SELECT pg_catalog.setval(%%L, %%s, true)', oid::regclass,
+                  pg_sequence_last_value(oid))
+      FROM pg_class WHERE oid = %s AND pg_sequence_last_value(oid) IS NOT NULL"""
+_CONDITION = """
+    SELECT extcondition[array_position(extconfig, %(t)s::oid)] FROM pg_extension
+     WHERE %(t)s::oid = ANY (extconfig)"""
+_USERS = """
+    SELECT refobjid::bigint FROM pg_depend
+     WHERE classid = 'pg_class'::regclass AND objid = %(s)s AND deptype IN ('a', 'i')
+       AND refclassid = 'pg_class'::regclass
+    UNION
+    SELECT x.adrelid::bigint FROM pg_depend d JOIN pg_attrdef x ON x.oid = d.objid
+     WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+       AND d.refobjid = %(s)s"""
+"""Tables that get values from a sequence."""
 _VIEW = """
     SELECT format('CREATE VIEW %%s AS %%s', oid::regclass, pg_get_viewdef(oid)),
            format('ALTER VIEW %%s OWNER TO %%I', oid::regclass, pg_get_userbyid(relowner)),
@@ -137,6 +153,9 @@ def collect(
             table = _rows(connection, oid, emptied=True)
             rows += table
             carried += [each.address] if table else []
+        elif each.kind == "position of a sequence":
+            after += _column(connection, _POSITION, (oid,))
+            carried.append(each.address)
         elif each.kind == "table" and each.added:
             table = _rows(connection, oid, emptied=False)
             if not table:
@@ -172,22 +191,53 @@ def collect(
 def rows_of_people(
     connection: Connection[Any], found: Inventory, missing: Iterable[Missing]
 ) -> list[Missing]:
-    """Without the tables of extensions that hold nothing but what their scripts put in."""
+    """Without the tables of extensions that hold nothing but what their scripts put in, and
+    without the sequences that nobody else used."""
     kept = []
     for each in missing:
-        if each.kind == "rows of a table":
-            member = found.members[each.address]
-            script = [member.added, member.extension_made]
-            query = sql.SQL(
-                "SELECT EXISTS (SELECT FROM ONLY {} WHERE NOT xmin::text::bigint = ANY (%s))"
-            )
-            table = _rows(connection, each.address[1], emptied=True)
-            if table and connection.execute(
-                query.format(table[0].name), (script,)
-            ).fetchone() == (False,):
-                continue
+        if each.kind == "rows of a table" and not _people_wrote(
+            connection, found, each.address
+        ):
+            continue
+        if each.kind == "position of a sequence" and not _people_moved(connection, found, each):
+            continue
         kept.append(each)
     return kept
+
+
+def _people_wrote(connection: Connection[Any], found: Inventory, address: Address) -> bool:
+    """Whether a table holds rows of other transactions than its extension's."""
+    member = found.members.get(address)
+    table = _rows(connection, address[1], emptied=True)
+    if not member or not table:
+        return True
+    query = sql.SQL(
+        "SELECT EXISTS (SELECT FROM ONLY {} WHERE NOT xmin::text::bigint = ANY (%s))"
+    )
+    script = [member.added, member.extension_made]
+    return connection.execute(query.format(table[0].name), (script,)).fetchone() != (False,)
+
+
+def _people_moved(connection: Connection[Any], found: Inventory, each: Missing) -> bool:
+    """Whether a sequence was used, and not for rows of its extension's script alone."""
+    if not _column(connection, _POSITION, (each.address[1],)):
+        return False
+    users = _column(connection, _USERS, {"s": each.address[1]})
+    return not users or any(_holds(connection, found, oid) for oid in users)
+
+
+def _holds(connection: Connection[Any], found: Inventory, oid: int) -> bool:
+    """Whether rows of a table come into the backup: those that its extension has dumped, by
+    its own condition, or those that people wrote."""
+    address = (found.relations, oid)
+    conditions = connection.execute(_CONDITION, {"t": oid}).fetchall()
+    table = _rows(connection, oid, emptied=True)
+    if not conditions or not table:
+        return _people_wrote(connection, found, address)
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} ").format(table[0].name)
+    # The extension's own text, which pg_dump runs as it is, too.
+    query += sql.SQL(conditions[0][0]) + sql.SQL(")")
+    return connection.execute(query).fetchone() != (False,)
 
 
 def lock(connection: Connection[Any], members: Members) -> None:
@@ -260,7 +310,7 @@ def _rows(connection: Connection[Any], oid: int, *, emptied: bool) -> list[Table
     ]
 
 
-def _column(connection: Connection[Any], query: str, values: Any) -> list[str]:
+def _column(connection: Connection[Any], query: str, values: Any) -> list[Any]:
     return [row[0] for row in connection.execute(query, values)]
 
 

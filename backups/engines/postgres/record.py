@@ -51,7 +51,8 @@ def record(
     for each in missing:
         name = names.get(each.address, each.kind)
         of_rows = each.kind == "rows of a table"
-        what = f"rows of {name}" if of_rows else name
+        of_position = each.kind == "position of a sequence"
+        what = f"rows of {name}" if of_rows else f"position of {name}" if of_position else name
         if each.address in carried:
             not_compared.append(f"{what}: {each.reason}; {BESIDE}, and not compared")
         elif each.open_:

@@ -126,7 +126,8 @@ def again(job: Job, entries: Sequence[TocEntry]) -> list[Unmade]:
         return []
     unmade = []
     with connected(job.copy, _MAKING) as connection:
-        connection.execute("SELECT pg_catalog.set_config('client_encoding', %s, false)", (job.encoding,))
+        encoding = "SELECT pg_catalog.set_config('client_encoding', %s, false)"
+        connection.execute(encoding, (job.encoding,))
         for entry in entries:
             error = _try(job, connection, entry)
             if error is not None:
