@@ -110,8 +110,21 @@ def set_up(server: str, make: Make, settings: str, *statements: str) -> str:
             ),
             "SELECT v FROM m",
         ),
+        (
+            "ALTER DATABASE {d} SET search_path = other, public",
+            (
+                "CREATE SCHEMA other",
+                "CREATE TABLE other.known (v int)",
+                "INSERT INTO other.known VALUES (7)",
+                "CREATE FUNCTION public.ok(i int) RETURNS bool LANGUAGE sql STABLE"
+                " AS 'SELECT EXISTS (SELECT FROM known WHERE v = i)'",
+                "CREATE TABLE public.t (v int CHECK (public.ok(v)))",
+                "INSERT INTO public.t VALUES (7), (7)",
+            ),
+            "SELECT v FROM t",
+        ),
     ],
-    ids=["days", "tenant", "hours", "path"],
+    ids=["days", "tenant", "hours", "path", "check"],
 )
 def test_rows_are_made_under_the_settings_of_the_source(
     pg15_url: str,

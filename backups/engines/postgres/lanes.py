@@ -96,11 +96,11 @@ class _Lane:
     refused: dict[int, Refused] = field(default_factory=dict)
     thread: threading.Thread | None = None
 
-    def run(self, login: Login, encoding: str) -> None:
+    def run(self, login: Login, encoding: str, path: str) -> None:
         """Load until told to stop; after an error, only take what comes and drop it."""
         try:
             with connected(login, LOADING) as connection:
-                prepare(connection, encoding)
+                prepare(connection, encoding, path)
                 item = self._take()
                 while not isinstance(item, bool):
                     item = self._next(connection, item)
@@ -247,15 +247,16 @@ class Loader:
 
 @contextmanager
 def loader(
-    login: Login, encoding: str, lanes: int, targets: Sequence[Target]
+    login: Login, encoding: str, lanes: int, targets: Sequence[Target], path: str = ""
 ) -> Iterator[Loader]:
-    """Open the sessions; whatever happens, no thread outlives the context."""
+    """Open the sessions, each with that search path; whatever happens, no thread outlives the
+    context."""
     opened = [_Lane() for _ in range(lanes)]
     with connected(login, LOADING) as objects:
         prepare(objects, encoding)
         try:
             for lane in opened:
-                lane.thread = threading.Thread(target=lane.run, args=(login, encoding))
+                lane.thread = threading.Thread(target=lane.run, args=(login, encoding, path))
                 lane.thread.start()
             yield Loader(opened, objects, {each.entry.dump_id: each for each in targets})
         finally:
@@ -288,9 +289,11 @@ def failure(error: psycopg.Error) -> BackupsError:
     return RestoreFailed(f"the server refused rows{where}: {words(error)}")
 
 
-def prepare(connection: Connection[Any], encoding: str) -> None:
-    """Set a session up as pg_restore would; text is in the archive's encoding from here on."""
-    for name, value in {**_SESSION, "client_encoding": encoding}.items():
+def prepare(connection: Connection[Any], encoding: str, path: str = "") -> None:
+    """Set a session up as pg_restore would, but for another search path; text is in the
+    archive's encoding from here on."""
+    values = {**_SESSION, "client_encoding": encoding, "search_path": path}
+    for name, value in values.items():
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 

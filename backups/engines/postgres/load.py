@@ -111,12 +111,15 @@ def load_rows(
     progress: Progress,
     *,
     begun: ArchiveRows | None = None,
+    path: str = "",
 ) -> LoadResult:
     """Load the data of the entries of `wanted` into a copy that has everything which comes
     before data. `encoding` is the archive's, `lanes` how many sessions load at once.
 
     `archive` opens the archive from its beginning, each time it is called; `begun` is one
-    whose head alone was read, for the first time. Raises EnvironmentLacks for what the server
+    whose head alone was read, for the first time; `path` is the search path of the source's
+    sessions, for rows that the server refuses under none: a check's function may name a table
+    without its schema. Raises EnvironmentLacks for what the server
     lacks, a role that a value names included; Unreachable, RestoreFailed, DumpFailed.
     """
     with connected(copy) as connection:
@@ -125,7 +128,7 @@ def load_rows(
     wanted = replace(
         wanted, entries=tuple(entry for entry in wanted.entries if entry not in missing)
     )
-    load = _Load(copy, encoding, wanted, archive, progress, found)
+    load = _Load(copy, encoding, wanted, archive, progress, found, path)
     result = LoadResult()
     if refused := load.first(begun or ArchiveRows(archive()), lanes):
         with connected(copy, LOADING) as connection:
@@ -142,6 +145,8 @@ class _Load:
     archive: Callable[[], Blocks]
     progress: Progress
     order: Order
+    path: str
+    """Of the source's sessions."""
     statements: dict[int, bytes] = field(default_factory=dict)
     """Of tables that go through their root."""
     taken: list[checks.Check] = field(default_factory=list)
@@ -170,7 +175,7 @@ class _Load:
                 changed = [self._help(each, connection, attempt > 0) for each in refused]
                 before = len(refused)
                 refused = self._pass(
-                    ArchiveRows(self.archive()), 1, [each.entry for each in refused]
+                    ArchiveRows(self.archive()), 1, [e.entry for e in refused], self.path
                 )
                 if not refused or not (any(changed) or len(refused) < before or not attempt):
                     break
@@ -203,10 +208,10 @@ class _Load:
         return found
 
     def _pass(
-        self, rows: ArchiveRows, lanes: int, entries: Sequence[TocEntry]
+        self, rows: ArchiveRows, lanes: int, entries: Sequence[TocEntry], path: str = ""
     ) -> list[Refused]:
         targets = [self._target(entry) for entry in entries if entry.had_data]
-        with loader(self.copy, self.encoding, lanes, targets) as target:
+        with loader(self.copy, self.encoding, lanes, targets, path) as target:
             rows.load(target, entries, self.progress)
             return target.finish()
 

@@ -92,7 +92,7 @@ class PostgresRestoration:
         job = self._structure(job, choice, major)
         rows = load_rows(
             job.copy, job.encoding, self._jobs, choice.toc, lambda: artifact("archive"),
-            progress, begun=archive,
+            progress, begun=archive, path=job.search_path,
         )  # fmt: skip
         self._rows = rows
         with connected(job.copy) as connection:
