@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -236,29 +236,40 @@ def test_a_source_is_never_a_scratch_server(operators: Ground, folder: Path) -> 
 
 @contextmanager
 def forwarded(folder: Path) -> Iterator[int]:
-    """A port of the loopback that leads to the server's socket, for one connection."""
+    """A port of the loopback that leads to the server's socket."""
+    threads: list[threading.Thread] = []
+
+    def forward(near: socket.socket) -> None:
+        far = socket.socket(socket.AF_UNIX)
+        with near, far:
+            far.connect(str(folder / ".s.PGSQL.5432"))
+            back = threading.Thread(target=pump, args=(far, near))
+            back.start()
+            pump(near, far)
+            back.join()
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):  # it was shut down
+            while True:
+                near, _ = listener.accept()
+                threads.append(threading.Thread(target=forward, args=(near,)))
+                threads[-1].start()
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def forward() -> None:
-            near, _ = listener.accept()
-            far = socket.socket(socket.AF_UNIX)
-            with near, far:
-                far.connect(str(folder / ".s.PGSQL.5432"))
-                back = threading.Thread(target=pump, args=(far, near))
-                back.start()
-                pump(near, far)
-                back.join()
-
-        thread = threading.Thread(target=forward)
+        thread = threading.Thread(target=accept, args=(listener,))
         thread.start()
         yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join()
+    for each in threads:
+        each.join()
 
 
 def pump(one: socket.socket, other: socket.socket) -> None:
-    while block := one.recv(65536):
-        other.sendall(block)
-    other.shutdown(socket.SHUT_WR)
+    with suppress(OSError):  # the other side has ended it
+        while block := one.recv(65536):
+            other.sendall(block)
+        other.shutdown(socket.SHUT_WR)
 
 
 def test_roles_that_a_copy_brought_leave_with_it(operators: Ground, folder: Path) -> None:
