@@ -290,6 +290,7 @@ EXTENSIONS = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_tables_of_extensions_with_checks_and_triggers_of_their_own(
     name: str, pg15_url: str, make_database: Make, fresh: str

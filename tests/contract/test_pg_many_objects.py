@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from pg_kit import Make, drop, give, take, url_of
 
 from backups.engines.postgres import lanes
 from backups.entropy import SystemEntropy
-from backups.model import Source
+from backups.model import Fingerprint, Source
 from verify.examine import pg_batches
 from verify.examine.pg_pages import full_read, pages
 from verify.examine.pg_rules import sequences_ahead
@@ -82,9 +83,15 @@ def test_one_among_many_is_found_and_named(
         connection.execute("INSERT INTO broken VALUES ('x')")
         connection.execute("CREATE INDEX broken_bad ON broken (bad(v))")
     found = {}
-    for step in (pages, full_read, sequences_ahead):
+    taken = Fingerprint("postgresql", "15", {}, {}, (), (), (), ())
+    steps = {
+        "pages": pages,
+        "full_read": full_read,
+        "sequences_ahead": partial(sequences_ahead, fingerprint=taken),
+    }
+    for name, step in steps.items():
         with session(Source(url), timedelta(seconds=60)) as opened:
-            found[step.__name__] = [
+            found[name] = [
                 (check.passed, check.subject) for check in step(opened) if not check.passed
             ]
     assert found["full_read"] == []
