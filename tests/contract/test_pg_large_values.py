@@ -59,6 +59,7 @@ def fresh(pg15_url: str) -> Iterator[str]:
     drop(pg15_url, name)
 
 
+@pytest.mark.full
 @pytest.mark.timeout(600)
 def test_our_process_holds_no_large_value(
     pg15_url: str, make_database: Make, fresh: str, tmp_path: Path

@@ -291,7 +291,13 @@ EXTENSIONS = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", EXTENSIONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(each, marks=[pytest.mark.full] if each == "postgis_topology" else [])
+        for each in EXTENSIONS
+    ],
+)
 def test_tables_of_extensions_with_checks_and_triggers_of_their_own(
     name: str, pg15_url: str, make_database: Make, fresh: str
 ) -> None:
