@@ -16,7 +16,7 @@ import backups
 import providers
 import verify
 
-TIMEOUT = 100
+TIMEOUT = 240
 """Seconds that one call may take."""
 LIBRARIES = (
     "alembic.command", "azure.identity", "azure.storage.blob", "boto3", "google.cloud.storage",
