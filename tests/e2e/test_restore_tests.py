@@ -53,6 +53,7 @@ def test_what_is_whole_passes(house: House, s3_store: str, source: str) -> None:
     assert "proven: 1 of 1 databases passed" in house.must("status").out
 
 
+@pytest.mark.timeout(400)
 def test_every_damaged_copy_is_rejected_by_its_check(
     house: House, tmp_path: Path, pg15_url: str, make_database: MakeDatabase
 ) -> None:
