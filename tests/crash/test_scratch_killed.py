@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -122,6 +123,9 @@ def test_a_scratch_database_is_swept(folder: Path) -> None:
         admin_url = in_database(operators.target, "postgres")
         with psycopg.connect(admin_url, autocommit=True) as admin:
             admin.execute(MARKING)
+            archive = subprocess.run(
+                ["pg_dump", "-Fc", "-Z0", admin_url], check=True, capture_output=True
+            ).stdout
             before = contents(admin)
             scratch = ConfiguredServer(Source(admin_url), tuple, folder, "", CLOCK)
 
@@ -129,11 +133,11 @@ def test_a_scratch_database_is_swept(folder: Path) -> None:
                 ground = scratch.acquire(need(EXPECTED))
                 engine = open_engine("postgresql", CLOCK, SystemEntropy())
                 with engine.restore(ground.target, RestoreOptions()) as restoration:
-                    restoration.load(EXPECTED, no_archive, lambda *_: None)
+                    restoration.load(EXPECTED, lambda _: iter([archive]), kill_at_indexes)
 
-            def no_archive(name: str) -> Iterator[bytes]:
-                os.kill(os.getpid(), signal.SIGKILL)
-                return iter(())
+            def kill_at_indexes(doing: str, *_: object) -> None:
+                if doing.startswith("building indexes"):  # the copy is there by then
+                    os.kill(os.getpid(), signal.SIGKILL)
 
             killed("in restoring", restore)
             assert len(contents(admin)) == len(before) + 2  # the copy, and a role

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from conftest import House  # type: ignore[attr-defined]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.s3, pytest.mark.timeout(300)]
-LOST = 4
+LOST = 8
 """Seconds after which a worker is taken for lost; its leases, after twice as many."""
 
 

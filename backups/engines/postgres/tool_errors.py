@@ -41,8 +41,9 @@ _GONE = (
     "server closed the connection", "connection to server", "could not connect",
     "no connection to the server", "could not receive data", "could not send data",
     "SSL connection has been closed", "SSL error",
-    # Of the server, where it speaks English:
-    "terminating connection", "the database system is",
+    # Of the server, where it speaks English; and in most of its languages, as a session that
+    # gets a fatal error is over:
+    "terminating connection", "the database system is", "Error message from server: FATAL",
 )  # fmt: skip
 _DENIED = ("permission denied", "must be superuser", "row-level security", "must be owner")
 _LACKING = re.compile(
