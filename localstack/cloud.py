@@ -32,6 +32,8 @@ from services_postgres import start_one_postgres, start_postgres
 from services_stores import start_azure, start_gcs, start_iam, start_s3
 
 PREFIX = f"bl-{hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]}-"
+IN_MEMORY = 8 << 30
+"""Bytes that must be free there for a cloud to lie in memory."""
 
 
 SERVICES: dict[str, Callable[[Path], dict[str, str]]] = {
@@ -91,7 +93,14 @@ def main(argv: list[str]) -> int:
 
 def home(owner: int | None) -> Path:
     """Short, because a socket's path may have 107 bytes; not TMPDIR for the same reason."""
-    return Path("/tmp") / f"{PREFIX}{owner or 'shared'}"
+    name = f"{PREFIX}{owner or 'shared'}"
+    return next((each for each in clouds() if each.name == name), base() / name)
+
+
+def base() -> Path:
+    """Memory where there is plenty: making and dropping databases is mostly work on files."""
+    shm = Path("/dev/shm")
+    return shm if shm.is_dir() and shutil.disk_usage(shm).free > IN_MEMORY else Path("/tmp")
 
 
 def make_home(cloud: Path) -> None:
@@ -103,7 +112,8 @@ def make_home(cloud: Path) -> None:
 
 
 def clouds() -> list[Path]:
-    ours = [path for path in Path("/tmp").glob(f"{PREFIX}*") if path.is_dir()]
+    places = (Path("/dev/shm"), Path("/tmp"))
+    ours = [path for each in places for path in each.glob(f"{PREFIX}*") if path.is_dir()]
     return [path for path in ours if path.lstat().st_uid == os.geteuid()]
 
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
 from botocore import exceptions as sdk
 from botocore.config import Config
 
 from backups.errors import BackupsError, ConfigError, KeyRefused, KeyServiceUnavailable
+from providers.aws_sdk import new_session
 
 _REFUSED = {
     "AccessDeniedException": "our principal may not use it",
@@ -49,7 +49,7 @@ class AwsKms:
         region = parts[3] if parts[0] == "arn" and len(parts) > 5 else options.get("region")
         self._key = key
         try:
-            self._client: Any = boto3.Session().client(
+            self._client: Any = new_session().client(
                 "kms",
                 region_name=region,
                 endpoint_url=options.get("endpoint"),

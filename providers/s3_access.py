@@ -17,8 +17,6 @@ import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.credentials import (
     CredentialProvider,
@@ -30,11 +28,14 @@ from botocore.exceptions import ClientError
 from backups.errors import ConfigError, StoreDenied, StoreError, StoreUnavailable
 from backups.ports import Clock
 from providers.access import Access
+from providers.aws_sdk import core_session, new_session
 from providers.guard import guard_boto3
 from providers.policies.aws import EXTERNAL_ID, ROLE_ARN, Reach, is_amazon, session_policy
 from providers.s3_errors import SDK_ERRORS, translate
 
 if TYPE_CHECKING:
+    import boto3
+
     from providers.s3_client import S3Options
 
 LIFETIME = 3600
@@ -52,11 +53,11 @@ def session_for(
             hint="Name a role to assume, or a profile of the AWS configuration: ?profile=NAME.",
         )
     if access is None or access.principal is None or clock is None:
-        return boto3.session.Session(profile_name=options.profile)
+        return new_session(options.profile)
     role = AssumedRole(options, access, clock)
-    core = botocore.session.Session()
+    core = core_session()
     core.register_component("credential_provider", CredentialResolver([_Provider(role)]))
-    return boto3.session.Session(profile_name=options.profile, botocore_session=core)
+    return new_session(options.profile, core)
 
 
 class AssumedRole:
@@ -91,7 +92,7 @@ class AssumedRole:
 
     def _client(self) -> Any:
         options = self._options
-        session = botocore.session.Session(profile=options.profile)
+        session = core_session(options.profile)
         # Older SDKs ask the one in Virginia by default, which is nobody's own region.
         session.set_config_variable("sts_regional_endpoints", "regional")
         region = options.region or session.get_config_variable("region") or "us-east-1"

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
 from botocore import exceptions as sdk
 from botocore.config import Config
 
 from backups.errors import BackupsError, ConfigError, StoreUnavailable
+from providers.aws_sdk import new_session
 
 _REFUSED = {
     "ResourceNotFoundException": "there is none; see its name, and AWS_REGION",
@@ -49,7 +49,7 @@ def read_secret(name: str, what: str) -> str:
 
 def _text(secret_id: str, what: str) -> str:
     try:
-        session = boto3.Session()
+        session = new_session()
         client = session.client(
             "secretsmanager", region_name=_region(secret_id), config=_CONFIG
         )

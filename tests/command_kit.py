@@ -81,4 +81,4 @@ def _ours() -> Iterator[str]:
 
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([*LIBRARIES, *_ours()])
+_FORKS.set_forkserver_preload([*LIBRARIES, *_ours(), "sdk_preload"])

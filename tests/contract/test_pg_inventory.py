@@ -154,7 +154,7 @@ def test_what_nobody_carries_is_named(
     fingerprint, warnings = said(url)
     (line,) = fingerprint.not_backed_up
     assert line.startswith(sentence)
-    assert f"not backed up: {kind} (names are in `backups show`)" in warnings
+    assert f"not backed up: {kind} (names are in `backups show --contents`)" in warnings
 
 
 MEMBERS = """
@@ -287,7 +287,7 @@ def test_what_a_role_without_power_may_not_read_is_named(
     ]
     assert warnings[-1] == (
         "not backed up: 2 sets of options of a user mapping, 1 subscription"
-        " (names are in `backups show`)"
+        " (names are in `backups show --contents`)"
     )
     assert "secret" not in " ".join((*some.not_backed_up, *warnings))
 

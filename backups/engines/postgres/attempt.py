@@ -45,14 +45,6 @@ TRIES = 20
 SECONDS = 90
 """For how long it is begun anew, by the server's clock."""
 
-FORMAT = (
-    "-c TimeZone=UTC -c bytea_output=hex -c lc_monetary=C -c quote_all_identifiers=off"
-    " -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3"
-    " -c standard_conforming_strings=on"
-)
-"""Of values and definitions as text, whatever the database, the role or the server has set: a
-copy on another server, in another time zone or country, must give the same text."""
-
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # now() is the start of the transaction, just before its snapshot: the data is at least as
 # fresh as that, by the server's own clock. The last column: before 16, pg_dump does not see by
@@ -188,7 +180,7 @@ def _attempt(
         *([] if rows else ["--exclude-table-data=*.*"]),
         *(["--load-via-partition-root"] if by_root else []),
     ]
-    child = stack.enter_context(running(argv, here, options=FORMAT))
+    child = stack.enter_context(running(argv, here))
     # While pg_dump reads the schema, in its snapshot:
     shown = Around(
         settings=around.settings(guard),

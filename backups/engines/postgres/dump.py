@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from backups.engines.postgres import long_rows, members, record, rewrites
-from backups.engines.postgres.attempt import FORMAT, Attempt, proved
+from backups.engines.postgres.attempt import Attempt, proved
 from backups.engines.postgres.complaints import failure, remarks
 from backups.engines.postgres.record import require_large_objects, with_properties, with_remarks
 from backups.engines.postgres.server import Login, connected
 from backups.errors import DumpFailed, EngineError
 from backups.model import Fingerprint
 from backups.ports import Blocks
-
-__all__ = ["ENGINE", "FORMAT", "PostgresDump", "failure", "fingerprint", "open_dump"]
 
 ENGINE = "postgresql"
 

@@ -33,7 +33,7 @@ _SESSION = {
     "xmloption": "content",
     "row_security": "off",
     "synchronous_commit": "off",
-    # Text of the type money is written so (`dump.FORMAT`). Everything else that tells how text
+    # Text of the type money is written so (`pins.READING`). Everything else that tells how text
     # is read is the database's own: rows are checked as they were at the source.
     "lc_monetary": "C",
 }

@@ -17,16 +17,13 @@ from psycopg import Connection, sql
 
 from backups.engines.postgres.holdings import Address, Inventory
 from backups.engines.postgres.inventory import Missing
+from backups.engines.postgres.pins import READING
 
-PINS = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "3",
-    "bytea_output": "hex",
-    "lc_monetary": "C",
-    "standard_conforming_strings": "on",
-}
+_OF_TEXT = (
+    "TimeZone", "DateStyle", "IntervalStyle", "extra_float_digits", "bytea_output",
+    "lc_monetary", "standard_conforming_strings",
+)  # fmt: skip
+_PINS = {name: READING[name] for name in _OF_TEXT}
 """Settings under which rows are written and have to be read."""
 _LOADING = {"check_function_bodies": "off", "row_security": "off", "xmloption": "content"}
 _PARTS = {
@@ -250,14 +247,14 @@ def lock(connection: Connection[Any], members: Members) -> None:
 
 def script(connection: Connection[Any], members: Members) -> Iterator[bytes]:
     """The artifact, as it is read; the connection's transaction has the snapshot."""
-    for name, value in PINS.items():
+    for name, value in _PINS.items():
         connection.execute(
             sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
         )
     encoding = connection.info.parameter_status("server_encoding")
     settings = {
         "client_encoding": "SQL_ASCII" if encoding == "SQL_ASCII" else "UTF8",
-        **PINS,
+        **_PINS,
         **_LOADING,
     }
     yield b"-- What belongs to extensions and is not made by them. Run it after the archive.\n"

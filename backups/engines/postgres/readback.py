@@ -14,9 +14,10 @@ from typing import Any
 
 from psycopg import Connection
 
+from backups.engines.postgres.complaints import failure
 from backups.engines.postgres.content import RowHasher, copy_names, plain, tables_with_rows
-from backups.engines.postgres.dump import FORMAT, failure, open_dump
 from backups.engines.postgres.dump import fingerprint as whole
+from backups.engines.postgres.dump import open_dump
 from backups.engines.postgres.long_rows import Lines, Piece
 from backups.engines.postgres.process import running
 from backups.engines.postgres.server import Login, connected
@@ -73,8 +74,7 @@ class _Lane:
         argv = [tools.path("psql"), "-XAtq", "--set=ON_ERROR_STOP=1"]
         argv += ["--set=VERBOSITY=verbose", f"--file={script}"]
         try:
-            options = f"{FORMAT} {_SESSION}"
-            with running(argv, login, options=options, reads=[script.parent]) as child:
+            with running(argv, login, options=_ORDER, reads=[script.parent]) as child:
                 self._hash(child.blocks())
                 code = child.wait()
                 if code:
@@ -105,8 +105,8 @@ class _Lane:
         return RowHasher(self.pieces[at].order if at < len(self.pieces) else None)
 
 
-_SESSION = "-c search_path= -c row_security=off -c synchronize_seqscans=off"
-"""As pg_dump sets its own (setup_connection), beside what `FORMAT` says of values as text."""
+_ORDER = "-c synchronize_seqscans=off"
+"""As pg_dump sets it (setup_connection): rows in the order in which they lie."""
 
 
 def fingerprint(login: Login, tools: Tools, toc: Toc, folder: Path, lanes: int) -> Fingerprint:

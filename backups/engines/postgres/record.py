@@ -77,7 +77,7 @@ def counted(kinds: Iterable[str]) -> tuple[str, ...]:
     if not found:
         return ()
     parts = ", ".join(_plural(kind, count) for kind, count in sorted(found.items()))
-    return (f"{PREFIX}{parts} (names are in `backups show`)",)
+    return (f"{PREFIX}{parts} (names are in `backups show --contents`)",)
 
 
 def with_properties(before: Record, stays: tuple[str, ...]) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -176,7 +176,7 @@ class PostgresRestoration:
             wants = [each for each in unmade if each.entry.desc == "EXTENSION"]
             if not wants:
                 break
-            if attempt == "final" or self._place.final:
+            if self._place.final:
                 raise EnvironmentLacks(
                     f"{wants[0].what.subject} can't be made: {wants[0].what.reason}"
                 )
@@ -184,7 +184,7 @@ class PostgresRestoration:
         self._unmade = [*unmade, *make(job, choice.toc.entries, "data", 1)]
         return job
 
-    def _finish(self, settings: dict[str, str] | Any) -> None:
+    def _finish(self, settings: Mapping[str, str]) -> None:
         place = self._place
         with connected(place.server) as connection:
             self._refused += create.apply_settings(connection, place.name, settings, late=True)
@@ -208,7 +208,7 @@ class PostgresRestoration:
             raise RestoreFailed("nothing was loaded yet")
         return self._job, self._wanted
 
-    def _require_properties(self, settings: Any) -> None:
+    def _require_properties(self, settings: Mapping[str, str]) -> None:
         with connected(self._place.copy) as connection:
             found = around.settings(connection)
         for key in _FINAL:
