@@ -153,8 +153,8 @@ def changing(url: str, pause: float) -> Iterator[Callable[[], int]]:
 def taken_while_changing(
     url: str, wanted: int, pause: float, least: int
 ) -> tuple[int, int, int]:
-    """Take that many dumps, and more until `least` changes were made; returns how many were good, how many failed as may be tried again,
-    and how many changes were made meanwhile."""
+    """Take that many dumps, and more until `least` changes were made; returns how many were
+    good, how many failed as may be tried again, and how many changes were made meanwhile."""
     with psycopg.connect(url) as connection:
         connection.execute(LOG)  # type: ignore[call-overload]
     good = failed = 0
