@@ -77,8 +77,11 @@ SESSION = {
     "client_encoding": "UTF8", "statement_timeout": "0", "bytea_output": "hex",
 }  # fmt: skip
 """Whatever the database or the role says."""
-INITDB = 1000
-"""Transactions that initdb makes, rounded up: what they wrote is the same in every database."""
+LATER = (
+    "t.xmin::text::bigint >= (select datfrozenxid::text::bigint from pg_database"
+    " where datname = 'template0')"
+)
+"""Of rows that initdb did not write: its own are the same in every database."""
 ONLY = {
     "pg_subscription": "subdbid = (select oid from pg_database where datname ="
                        " current_database())",
@@ -163,7 +166,7 @@ def _catalogs(connection: Connection[Any], names: Names) -> Iterator[str]:
         (sorted(LEFT_OUT),),
     ).fetchall():
         query = f"select to_jsonb(t), {TEXTS.get(catalog, 'null')} from {catalog} t where " + (
-            ONLY.get(catalog, "true") + f" and t.xmin::text::bigint > {INITDB}"
+            ONLY.get(catalog, "true") + f" and {LATER}"
         )
         for row, text in connection.execute(cast(LiteralString, query)):
             kept = {k: v for k, v in row.items() if k not in COLUMNS.get(catalog, ())}
