@@ -177,7 +177,8 @@ def test_dumps_are_of_one_instant_while_tables_are_altered(
 ) -> None:
     url = make_database(pg15_url, sql=TABLES)
     good, _, changes = taken_while_changing(url, 6, 2, 3)
-    assert (good >= 6, changes >= 3) == (True, True)
+    assert good >= 6
+    assert changes >= 3
 
 
 @pytest.mark.full
